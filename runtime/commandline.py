@@ -21,6 +21,14 @@ class Parser(argparse.ArgumentParser):
         # As Python 3.14 has it: "-1.5,2" behind --pose is a position, not an option.
         self._negative_number_matcher = re.compile(r"-\.?\d")
 
+    def add_settings(self) -> None:
+        """--k, --tokens, --budget and --preset, for :func:`tatvpr_edge.runtime.serve.settings`."""
+        add = self.add_argument
+        add("--k", help="fraction kept, or auto (default: the artifact's)")
+        add("--tokens", type=float, help="patch tokens kept (default: the artifact's)")
+        add("--budget", help="with --k auto: 5W, 0.2J, 40ms, 70C or battery:2h")
+        add("--preset", help="with --k auto: turbo or battery-saver")
+
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str]
     ) -> argparse.Namespace:

@@ -40,18 +40,16 @@ class _Set(NamedTuple):
 class Dials:
     """What the next call runs at; any thread may turn them at any time.
 
+    Without a model, as here, every k is in range, and "auto" is taken where a governor would take
+    its terms.
+
     Args:
-        manifest: of the artifact: its defaults, its range of k and its measured profile.
-        engine: gives the artifact's code, in which the governor runs.
+        k, tokens: to begin with.
         governing: the governor's arguments, by their names in ``Governor``.
     """
 
-    def __init__(
-        self, manifest: Manifest, engine: Callable[[], Engine], governing: dict[str, Any]
-    ) -> None:
-        self._manifest, self._engine = manifest, engine
-        defaults = manifest.defaults
-        self._set = _Set(defaults.k, defaults.tokens, governing, None)
+    def __init__(self, k: float, tokens: float, governing: dict[str, Any]) -> None:
+        self._set = _Set(k, tokens, governing, None)
         self._lock = threading.Lock()
         self._closed = False
         tell_children(self)
@@ -99,7 +97,7 @@ class Dials:
         Raises:
             UsageError: it is no fraction, or outside the range that the artifact was built for.
         """
-        return check_k(value, self._manifest.k_range)
+        return check_fraction(value, "k")
 
     def turn(self, **given: Any) -> None:
         """Set any of k, tokens, budget and preset: together, or none where one is refused.
@@ -179,6 +177,31 @@ class Dials:
         governor = self.governor
         if governor is not None:
             governor.close()
+
+    def _made_governor(self, governing: dict[str, Any]) -> Governor | None:
+        from tatvpr_edge.runtime.governor import Budget, check_governed
+
+        check_governed(Budget.of(governing["budget"]), governing["preset"])
+        return None
+
+
+class ModelDials(Dials):
+    """The same of a model.
+
+    Args:
+        manifest: of the artifact: its defaults, its range of k and its measured profile.
+        engine: gives the artifact's code, in which the governor runs.
+    """
+
+    def __init__(
+        self, manifest: Manifest, engine: Callable[[], Engine], governing: dict[str, Any]
+    ) -> None:
+        super().__init__(manifest.defaults.k, manifest.defaults.tokens, governing)
+        self._manifest, self._engine = manifest, engine
+
+    def check_k(self, value: Any) -> float:
+        """As :meth:`Dials.check_k`."""
+        return check_k(value, self._manifest.k_range)
 
     def _made_governor(self, governing: dict[str, Any]) -> Governor:
         from tatvpr_edge.runtime.governor import Governor, GovernorCore

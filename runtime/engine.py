@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tatvpr_edge.runtime.cfields import INT32, POINTER, SIZE, UINT32, c_fields
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, FrameError, TatvprError, UsageError
@@ -49,40 +50,28 @@ class FrameTooLarge(FrameError):
 class Model(ctypes.Structure):
     """tatvpr_model"""
 
-    _fields_ = [
-        ("program", ctypes.c_void_p),
-        ("weights", ctypes.c_void_p),
-        ("segments", ctypes.c_void_p),
-        ("kernels", ctypes.c_void_p),
-        ("costs", ctypes.c_void_p),
-    ]
+    _fields_ = c_fields((POINTER, "program weights segments kernels costs"))
 
 
 class ModelInfo(ctypes.Structure):
     """tatvpr_model_info"""
 
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("abi", ctypes.c_uint32),
-        ("name", ctypes.c_char_p),
-        ("model_hash", ctypes.POINTER(ctypes.c_uint8)),
-        ("image_size", ctypes.c_int32),
-        ("descriptor_size", ctypes.c_int32),
-        ("token_dim", ctypes.c_int32),
-        ("max_tokens", ctypes.c_int32),
-        ("arena_bytes", ctypes.c_size_t),
-        ("weight_bytes", ctypes.c_size_t),
-    ]
+    _fields_ = c_fields(
+        (UINT32, "size abi"),
+        (ctypes.c_char_p, "name"),
+        (ctypes.POINTER(ctypes.c_uint8), "model_hash"),
+        (INT32, "image_size descriptor_size token_dim max_tokens"),
+        (SIZE, "arena_bytes weight_bytes"),
+    )
 
 
-_POINTER, _I32 = ctypes.c_void_p, ctypes.c_int32
 _SIGNATURES: Signatures = {
     "tatvpr_status_text": (ctypes.c_char_p, [ctypes.c_int]),
-    "tatvpr_program_get": (_POINTER, []),
-    "tatvpr_model_get_info": (ctypes.c_int, [_POINTER, _POINTER]),
-    "tatvpr_kernels_name": (ctypes.c_char_p, [_I32]),
-    "tatvpr_kernels_usable": (_I32, [ctypes.c_char_p]),
-    "tatvpr_model_searcher": (ctypes.c_int, [_POINTER, _POINTER, ctypes.c_char_p]),
+    "tatvpr_program_get": (POINTER, []),
+    "tatvpr_model_get_info": (ctypes.c_int, [POINTER, POINTER]),
+    "tatvpr_kernels_name": (ctypes.c_char_p, [INT32]),
+    "tatvpr_kernels_usable": (INT32, [ctypes.c_char_p]),
+    "tatvpr_model_searcher": (ctypes.c_int, [POINTER, POINTER, ctypes.c_char_p]),
 }
 
 

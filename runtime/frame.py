@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import FrameError
 from tatvpr_edge.spec.frames import (
     GRAY_FORMATS,
@@ -18,6 +19,7 @@ from tatvpr_edge.spec.frames import (
     to_rgb,
     yuv_code,
 )
+from tatvpr_edge.spec.manifest import GoldenFrame
 from tatvpr_edge.spec.resize import squash
 from tatvpr_edge.spec.values import flag, shown
 
@@ -181,6 +183,11 @@ def _colourless(frame: CameraFrame) -> bool:
     pixels = rows.reshape(rows.shape[0], frame.width, 3)[:, ::8]
     # One flat colour (a lens cap, a test frame) says nothing about the camera.
     return bool((pixels == pixels[:, :, :1]).all() and np.ptp(pixels) > 0)
+
+
+def golden_pixels(artifact: Artifact, frame: GoldenFrame) -> U8:
+    """A frame that an artifact carries for its golden vectors, uint8 [H, W, 3], RGB."""
+    return np.frombuffer(artifact.read(frame.path), np.uint8).reshape(frame.height, frame.width, 3)
 
 
 def rgb_of(frame: CameraFrame) -> U8:

@@ -16,6 +16,7 @@ from tatvpr_edge.runtime.search import Part, Table, check_mask
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.maptypes import MOMENT, Places, Rows
 from tatvpr_edge.spec.placemap import Base, stored_poses
+from tatvpr_edge.spec.values import numbers, wrong
 
 _LEAST_ROOM = 64
 _MARK_BYTES = 16
@@ -199,17 +200,34 @@ class Moment:
         end: int | None,
         without: NDArray[np.bool_] | None,
         last: int,
-        without_s: tuple[float, float] | None,
+        without_s: Sequence[float] | None,
     ) -> tuple[int, int | None, NDArray[np.bool_] | None]:
-        """(first, end, without) of a search that leaves the last places out, too."""
+        """(first, end, without) of a search that leaves the last places out, too, and those that
+        were seen between two times.
+
+        Raises:
+            UsageError: ``without`` is of another size, or ``without_s`` not two times.
+        """
+        span = _span(without_s)
         if last:
             end = max(min(len(self), len(self) if end is None else end) - last, 0)
-        if without_s is not None:
-            first_us, last_us = (second * 1e6 for second in without_s)
+        if span is not None:
+            first_us, last_us = (second * 1e6 for second in span)
             seen_us = np.concatenate([part["time_us"] for part in self.moments()])
             then = (seen_us > first_us) & (seen_us < last_us) & (seen_us != 0)
             without = then if without is None else then | check_mask(without, len(self))
         return first, end, without
+
+
+def _span(given: Any) -> tuple[float, float] | None:
+    """Two times, checked; None where there are none."""
+    if given is None:
+        return None
+    meaning = "(from, to) in seconds since 1970"
+    span = numbers(given, "without_s", meaning)
+    if len(span) != 2:
+        raise wrong(given, "without_s", meaning)
+    return span[0], span[1]
 
 
 def mark_of(moment: np.void, holds: bytes) -> str:

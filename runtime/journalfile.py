@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 
 from tatvpr_edge.runtime.journalrecords import HEAD, TAIL, whole_record
+from tatvpr_edge.spec.atomic import write_all
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.mapfiles import plain
 from tatvpr_edge.spec.placemap import Base, Header
@@ -97,7 +98,7 @@ def keep_torn(journal: Path, aside_path: Path, end: int) -> None:
         mode = os.fstat(source.fileno()).st_mode & 0o777
     if torn:
         with plain(aside_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode) as aside:
-            _write_all(aside.fileno(), torn)
+            write_all(aside.fileno(), torn)
             os.fsync(aside.fileno())
 
 
@@ -107,14 +108,8 @@ def write_record(journal: Path, end: int, record: bytes) -> None:
         sink.truncate(end)
         sink.seek(end)
         try:
-            _write_all(sink.fileno(), record)
+            write_all(sink.fileno(), record)
             os.fsync(sink.fileno())
         except OSError:
             sink.truncate(end)
             raise
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

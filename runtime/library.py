@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.cfields import FLOAT, INT32, POINTER, SIZE, UINT32, c_fields
 from tatvpr_edge.runtime.engine import (
     Engine,
     FrameTooLarge,
@@ -40,43 +41,38 @@ ALIGN = 64
 
 Trace = Callable[[str, bool], None]
 
-_TRACE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
-_POWER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_TRACE = ctypes.CFUNCTYPE(None, POINTER, ctypes.c_char_p, ctypes.c_int)
+_POWER = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER)
 
 
 class _Frame(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("format", ctypes.c_uint32),
-        ("width", ctypes.c_int32),
-        ("height", ctypes.c_int32),
-        ("planes", ctypes.c_void_p * 3),
-        ("strides", ctypes.c_int32 * 3),
-        ("reserved", ctypes.c_uint32),
-        ("yuv", ctypes.c_uint32),
-    ]
+    _fields_ = c_fields(
+        (UINT32, "size format"),
+        (INT32, "width height"),
+        (POINTER * 3, "planes"),
+        (INT32 * 3, "strides"),
+        (UINT32, "reserved yuv"),
+    )
 
 
 _FRAME_BYTES = ctypes.sizeof(_Frame)
 
 
 class _Options(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("k", ctypes.c_float),
-        ("tokens", ctypes.c_float),
-        ("threads", ctypes.c_int32),
-        ("read_power", _POWER),
-        ("trace", _TRACE),
-        ("user", ctypes.c_void_p),
-        ("tokens_out", ctypes.c_void_p),
-        ("tokens_out_floats", ctypes.c_size_t),
-        ("token_count_out", ctypes.POINTER(ctypes.c_int32)),
-    ]
+    _fields_ = c_fields(
+        (UINT32, "size"),
+        (FLOAT, "k tokens"),
+        (INT32, "threads"),
+        (_POWER, "read_power"),
+        (_TRACE, "trace"),
+        (POINTER, "user tokens_out"),
+        (SIZE, "tokens_out_floats"),
+        (ctypes.POINTER(INT32), "token_count_out"),
+    )
 
 
 class _Arena(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("bytes", ctypes.c_size_t)]
+    _fields_ = c_fields((POINTER, "base"), (SIZE, "bytes"))
 
 
 @dataclass(frozen=True)
@@ -94,15 +90,14 @@ def aligned_bytes(count: int) -> NDArray[np.uint8]:
     return block[start : start + count]
 
 
-_POINTER, _SIZE, _I32 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32
 _SIGNATURES: Signatures = {
-    "tatvpr_prepared_bytes": (_SIZE, [_POINTER, ctypes.c_char_p]),
+    "tatvpr_prepared_bytes": (SIZE, [POINTER, ctypes.c_char_p]),
     "tatvpr_model_init": (
         ctypes.c_int,
-        [_POINTER, _POINTER, _POINTER, _SIZE, ctypes.c_char_p, _POINTER, _SIZE],
+        [POINTER, POINTER, POINTER, SIZE, ctypes.c_char_p, POINTER, SIZE],
     ),
-    "tatvpr_arena_bytes": (_SIZE, [_POINTER, _I32]),
-    "tatvpr_describe": (ctypes.c_int, [_POINTER, _Arena, _POINTER, _POINTER, _POINTER]),
+    "tatvpr_arena_bytes": (SIZE, [POINTER, INT32]),
+    "tatvpr_describe": (ctypes.c_int, [POINTER, _Arena, POINTER, POINTER, POINTER]),
 }
 
 
@@ -201,7 +196,7 @@ class Library(Engine):
             ask = self.c.tatvpr_k_pays_below
         except AttributeError:
             return 1.0
-        ask.restype, ask.argtypes = ctypes.c_float, [_POINTER]
+        ask.restype, ask.argtypes = FLOAT, [POINTER]
         return float(ask(ctypes.byref(self._model)))
 
     def describe(
@@ -225,7 +220,7 @@ class Library(Engine):
         if trace is not None:
             hook = trace
             options.trace = _TRACE(lambda _, layer, begin: hook(layer.decode(), bool(begin)))
-        last, count = None, ctypes.c_int32()
+        last, count = None, INT32()
         if want_tokens:
             last = np.empty((self.info.max_tokens, self.info.token_dim), dtype=np.float32)
             options.tokens_out = last.ctypes.data

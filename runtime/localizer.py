@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.arguments import check_time, check_top, left_out, refuse_ignored
 from tatvpr_edge.runtime.backends.chosen import choose_backend, engine_of
-from tatvpr_edge.runtime.dials import Dials, is_auto
+from tatvpr_edge.runtime.dials import ModelDials, is_auto
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
 from tatvpr_edge.runtime.fresh import Watch
@@ -118,7 +118,7 @@ class Localizer(Settings):
         defaults = self.artifact.manifest.defaults
         # No method of this object: it would be freed by the garbage collector alone.
         self._engine = partial(engine_of, self.backend, self.artifact)
-        self._dials = Dials(self.artifact.manifest, self._engine, governing)
+        self._dials = ModelDials(self.artifact.manifest, self._engine, governing)
         self._note_gray = GrayNote()
         self._note_uncalibrated = UncalibratedNote()
         self._tracker = None if self._sequence == 1 else self.track(self._sequence)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.drive import Drive
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.finding import find, find_on_path
 from tatvpr_edge.runtime.forked import tell_children
-from tatvpr_edge.runtime.found import Candidate, Found, known
+from tatvpr_edge.runtime.found import Found
 from tatvpr_edge.runtime.growing import Added, Moment, longer, numbers_now, taken
 from tatvpr_edge.runtime.mapjournal import (
     StoredMap,
@@ -34,15 +35,14 @@ from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.pruning import Pruned, prune
 from tatvpr_edge.runtime.recognition import RECOGNISED_AFTER_S, Lately
-from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, around
+from tatvpr_edge.runtime.search import Asked
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
 from tatvpr_edge.spec.maptypes import MapInfo, Places, calibrated
-from tatvpr_edge.spec.scores import nearest_band
-from tatvpr_edge.spec.values import numbers, whole, wrong
 from tatvpr_edge.spec.values import path as check_path
+from tatvpr_edge.spec.values import whole
 
 
 class PlaceMap(OneProcess):
@@ -259,24 +259,8 @@ class PlaceMap(OneProcess):
         last = whole(last, 0, "last", "how many places at the end are left out")
         now = self._now
         table = now.searchable(self.path)
-        # What a margin is made of is then looked up, not searched for once more; of a weighed map
-        # it is made of the best by distance.
-        made = [one.calibration for one in now.base.info.bands]
-        judged = any(one is not None and one.kind != "score" for one in made)
-        looked_up = judged and now.base.info.kind != "weighed"
-        every = np.empty(table.size, np.float32) if scores or looked_up else None
-        looked = now.left_out(first, end, without, last, _span(without_s))
-        band, hits = table.search(descriptor, Asked(k, tokens, count, *looked, near, radius), every)
-        best = hits[0] if hits else None
-        return Found(
-            candidates=tuple(Candidate(h.place, h.score, now.tag(h.place), h.pose) for h in hits),
-            band=now.base.info.bands[band],
-            accepted=False if best is None else best.accepted,
-            margin=None if best is None else known(best.margin),
-            confidence=None if best is None else known(best.confidence),
-            scores=every if scores else None,
-            mark=None if best is None else now.mark(best.place),
-        )
+        looked = now.left_out(first, end, without, last, without_s)
+        return find(now, table, descriptor, Asked(k, tokens, count, *looked, near, radius), scores)
 
     def follow(
         self,
@@ -306,44 +290,9 @@ class PlaceMap(OneProcess):
         """
         now = self._now
         table = now.searchable(self.path)
-        bands = now.base.info.bands
-        looked = now.left_out(0, None, without, last, _span(without_s))
-        every = np.empty(table.size, np.float32)
-        circle = around(near, radius)
-        band, hits = 0, list[Hit]()
-        try:
-            # Evidence is gathered everywhere, wherever the answer is looked for.
-            asked = Asked(k, tokens, count, *looked, near, radius)
-            band, hits = table.search(descriptor, asked, every if circle is None else None)
-            if circle is not None:
-                table.search(descriptor, Asked(k, tokens, 1, *looked), every)
-        except NoDescriptionError:
-            every.fill(-np.inf)  # as if every place were left out
-        if not hits:
-            band = nearest_band([(one.k, one.tokens) for one in bands], k, tokens)
-        metres, turned_rad = (None, None) if moved is None else moved
-        seen = every if shown else None
-        motion = (metres, circle, turned_rad)
-        compared = np.ascontiguousarray(descriptor, np.float32)
-        tracked = follow(now.numbering, table, bands, band, seen, *motion, k, tokens, compared)
-        answer = []
-        place, (_, end, masked) = tracked.place, looked
-        # After a dark frame, or one for which every place was left out, a path has its last answer.
-        out = (end is not None and place >= end) or (masked is not None and masked[place])
-        if place >= 0 and not out:
-            score = max(float(every[place]), -1.0)
-            answer.append(Candidate(place, score, now.tag(place), tracked.pose))
-            others = [h for h in hits if h.place != place][: count - 1]
-            answer += [Candidate(h.place, h.score, now.tag(h.place), h.pose) for h in others]
-        return Found(
-            candidates=tuple(answer),
-            band=bands[band],
-            accepted=tracked.accepted if answer else False,
-            margin=known(tracked.margin),
-            confidence=known(tracked.confidence),
-            tracked=tracked,
-            mark=now.mark(place) if answer else None,
-        )
+        looked = now.left_out(0, None, without, last, without_s)
+        asked = Asked(k, tokens, count, *looked, near, radius)
+        return find_on_path(now, table, follow, descriptor, asked, shown, moved)
 
     # ---- growing ----
 
@@ -494,17 +443,6 @@ class PlaceMap(OneProcess):
             kept = np.concatenate(self._now.moments())["confirmed"] > 0
             kept[list(self._confirmed)] = True
         return int(kept.sum())
-
-
-def _span(given: Any) -> tuple[float, float] | None:
-    """Two times, checked; None where there are none."""
-    if given is None:
-        return None
-    meaning = "(from, to) in seconds since 1970"
-    span = numbers(given, "without_s", meaning)
-    if len(span) != 2:
-        raise wrong(given, "without_s", meaning)
-    return span[0], span[1]
 
 
 def _check_model(path: Path, info: MapInfo, model: ModelEntry) -> None:

@@ -13,7 +13,7 @@ from tatvpr_edge.runtime import answers
 from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.pixels import each_frame
-from tatvpr_edge.runtime.serve import k_from_text
+from tatvpr_edge.runtime.serve import settings
 from tatvpr_edge.spec.errors import FrameError
 from tatvpr_edge.spec.lines import aligned, left_out
 from tatvpr_edge.spec.text import printable, without_nan
@@ -25,10 +25,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("frames", nargs="+", metavar="FRAME")
     parser.add_argument("--artifact", help="folder (default: the deployed release's)")
     parser.add_argument("--map", help="place map (default: the deployed release's)")
-    parser.add_argument("--k", help="fraction kept, or auto (default: the artifact's)")
-    parser.add_argument("--tokens", type=float, help="patch tokens kept (default: the artifact's)")
-    parser.add_argument("--budget", help="with --k auto: 5W, 0.2J, 40ms, 70C or battery:2h")
-    parser.add_argument("--preset", help="with --k auto: turbo or battery-saver")
+    parser.add_settings()
     parser.add_argument("--top", type=int, default=1, help="candidates (default: 1)")
     parser.add_argument(
         "--sequence",
@@ -38,12 +35,8 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args(argv)
-    governing = {"budget": arguments.budget, "preset": arguments.preset}
-    sequence = arguments.sequence
-    k = k_from_text(arguments.k)
-    with Localizer(
-        arguments.artifact, arguments.map, k, arguments.tokens, sequence=sequence, **governing
-    ) as localizer:
+    given = {**settings(arguments), "sequence": arguments.sequence}
+    with Localizer(arguments.artifact, arguments.map, **given) as localizer:
         found, skipped = each_frame(
             arguments.frames,
             lambda name, pixels: (name, localizer.query(pixels, top=arguments.top)),

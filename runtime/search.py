@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.cfields import DOUBLE, FLOAT, INT32, POINTER, UINT32, UINT64, c_fields
 from tatvpr_edge.runtime.engine import Engine, Signatures
 from tatvpr_edge.spec.calibration import CALIBRATIONS, NO_DIALS, Calibration, at_dials
 from tatvpr_edge.spec.errors import MapError, UsageError
@@ -27,92 +28,67 @@ from tatvpr_edge.spec.values import above, numbers, whole, wrong
 #: x y z qx qy qz qw.
 Pose = tuple[float, float, float, float, float, float, float]
 
-_POINTER = ctypes.c_void_p
-_SIGNATURES: Signatures = {
-    "tatvpr_places_search": (ctypes.c_int, [*[_POINTER] * 5, ctypes.c_int32, _POINTER])
-}
+_SIGNATURES: Signatures = {"tatvpr_places_search": (ctypes.c_int, [*[POINTER] * 5, INT32, POINTER])}
 #: Of libraries that know more than the first two kinds of maps; older ones would rank weighed maps
 #: by distance alone.
-_KINDS: Signatures = {"tatvpr_map_kind_known": (ctypes.c_int32, [ctypes.c_uint32])}
+_KINDS: Signatures = {"tatvpr_map_kind_known": (INT32, [UINT32])}
 #: What every library knows; a later one says what else it does.
 _FIRST_KINDS = ("int8", "binary")
 _FIRST_CALIBRATIONS = ("score", "logistic")
-_JUDGES: Signatures = {"tatvpr_calibration_known": (ctypes.c_int32, [ctypes.c_uint32])}
+_JUDGES: Signatures = {"tatvpr_calibration_known": (INT32, [UINT32])}
 #: For how many settings a table keeps what its calibrations say.
 _MOST_SETTINGS = 64
 _ERR_NOT_FINITE, _ERR_ARGUMENT = 25, 27
 
 
 class _Calibration(ctypes.Structure):
-    _fields_ = [
-        ("kind", ctypes.c_uint32),
-        ("precision", ctypes.c_float),
-        ("recall", ctypes.c_float),
-        ("threshold", ctypes.c_float),
-        ("weights", ctypes.c_float * 3),
-        ("elsewhere_m", ctypes.c_float),
-        ("elsewhere_places", ctypes.c_uint32),
-    ]
+    _fields_ = c_fields(
+        (UINT32, "kind"),
+        (FLOAT, "precision recall threshold"),
+        (FLOAT * 3, "weights"),
+        (FLOAT, "elsewhere_m"),
+        (UINT32, "elsewhere_places"),
+    )
 
 
 class _Band(ctypes.Structure):
-    _fields_ = [
-        ("k", ctypes.c_float),
-        ("tokens", ctypes.c_float),
-        ("mean", _POINTER),
-        ("calibration", _Calibration),
-    ]
+    _fields_ = c_fields((FLOAT, "k tokens"), (POINTER, "mean"), (_Calibration, "calibration"))
 
 
 class _Rows(ctypes.Structure):
-    _fields_ = [("data", _POINTER), ("norms", _POINTER)]
+    _fields_ = c_fields((POINTER, "data norms"))
 
 
 class _Part(ctypes.Structure):
-    _fields_ = [
-        ("places", ctypes.c_uint64),
-        ("rows", _POINTER),
-        ("poses", _POINTER),
-        ("moments", _POINTER),
-    ]
+    _fields_ = c_fields((UINT64, "places"), (POINTER, "rows poses moments"))
 
 
 class _Places(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_uint32) for name in ("size", "kind", "dim", "geographic")),
-        ("bands", ctypes.c_uint32),
-        ("parts", ctypes.c_uint32),
-        ("band", _POINTER),
-        ("part", _POINTER),
-    ]
+    _fields_ = c_fields((UINT32, "size kind dim geographic bands parts"), (POINTER, "band part"))
 
 
 class _Search(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("k", ctypes.c_float),
-        ("tokens", ctypes.c_float),
-        ("reserved", ctypes.c_uint32),
-        ("first", ctypes.c_uint64),
-        ("end", ctypes.c_uint64),
-        ("without", _POINTER),
-        ("near", ctypes.c_double * 3),
-        ("radius_m", ctypes.c_double),
-        ("scores", _POINTER),
-    ]
+    _fields_ = c_fields(
+        (UINT32, "size"),
+        (FLOAT, "k tokens"),
+        (UINT32, "reserved"),
+        (UINT64, "first end"),
+        (POINTER, "without"),
+        (DOUBLE * 3, "near"),
+        (DOUBLE, "radius_m"),
+        (POINTER, "scores"),
+    )
 
 
 class _Match(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("band", ctypes.c_uint32),
-        ("place", ctypes.c_uint64),
-        ("score", ctypes.c_float),
-        ("accepted", ctypes.c_int32),
-        ("pose", ctypes.c_double * 7),
-        ("margin", ctypes.c_float),
-        ("confidence", ctypes.c_float),
-    ]
+    _fields_ = c_fields(
+        (UINT32, "size band"),
+        (UINT64, "place"),
+        (FLOAT, "score"),
+        (INT32, "accepted"),
+        (DOUBLE * 7, "pose"),
+        (FLOAT, "margin confidence"),
+    )
 
 
 class NoDescriptionError(MapError):
@@ -270,7 +246,7 @@ class Table:
             UsageError: ``asked`` is out of range.
         """
         query = _checked(descriptor, self._info.descriptor_size)
-        found = ctypes.c_int32()
+        found = INT32()
         count = min(whole(asked.count, 1, "count", "how many places, from 1 up"), self._size)
         self.check_filled()
         matches = (_Match * count)()

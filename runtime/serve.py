@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from typing import Any
 
 from tatvpr_edge.runtime import deployed, messages
 from tatvpr_edge.runtime.commandline import Parser
@@ -81,10 +82,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--artifact", help="serve this artifact instead of the live release")
     parser.add_argument("--map", help="with --artifact: the place map")
     parser.add_argument("--socket", help="where to listen (default: serve.sock in the root)")
-    parser.add_argument("--k", help="fraction kept, or auto (default: the artifact's)")
-    parser.add_argument("--tokens", type=float, help="patch tokens kept (default: the artifact's)")
-    parser.add_argument("--budget", help="with --k auto: 5W, 0.2J, 40ms, 70C or battery:2h")
-    parser.add_argument("--preset", help="with --k auto: turbo or battery-saver")
+    parser.add_settings()
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end when standard input is closed"
     )
@@ -106,6 +104,16 @@ def k_from_text(text: str | None) -> float | str | None:
         raise UsageError(f"k is {text!r}: a fraction such as 0.2, or auto") from None
 
 
+def settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What :meth:`Parser.add_settings` was given, by its names in ``Localizer``.
+
+    Raises:
+        UsageError: as :func:`k_from_text`.
+    """
+    governing = {"budget": arguments.budget, "preset": arguments.preset}
+    return {"k": k_from_text(arguments.k), "tokens": arguments.tokens, **governing}
+
+
 def _run(arguments: argparse.Namespace) -> int:
     before = resident_bytes()
     if arguments.root is not None:
@@ -114,10 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
     nothing = arguments.root is not None and deployed.live_release(arguments.root) is None
     if arguments.artifact is None and nothing:
         raise UsageError(f"nothing is deployed below {arguments.root}: tatvpr-edge deploy")
-    k = k_from_text(arguments.k)
-    governing = {"budget": arguments.budget, "preset": arguments.preset}
-    given = (arguments.artifact, arguments.map, k, arguments.tokens)
-    with Localizer(*given, **governing) as localizer:
+    with Localizer(arguments.artifact, arguments.map, **settings(arguments)) as localizer:
         service = Service(localizer, before)
         service.self_test()
         path = arguments.socket or os.path.join(deployed.install_root(), messages.SOCKET)

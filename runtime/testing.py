@@ -20,26 +20,26 @@ from tatvpr_edge.runtime.arguments import (
     check_top,
     refuse_ignored,
 )
-from tatvpr_edge.runtime.closing import Closing
-from tatvpr_edge.runtime.dials import is_auto
+from tatvpr_edge.runtime.dials import Dials, is_auto
 from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import Frame, check_frame
 from tatvpr_edge.runtime.fresh import check_watch
-from tatvpr_edge.runtime.governor import Budget, check_governed, check_preset
+from tatvpr_edge.runtime.governor import Budget, check_preset
 from tatvpr_edge.runtime.growth import Addition, check_terms, novelty_position
 from tatvpr_edge.runtime.mapwriter import full_pose, given_frame
 from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.motion import Odometry, check_odometry
 from tatvpr_edge.runtime.search import around
+from tatvpr_edge.runtime.settings import Settings
 from tatvpr_edge.runtime.tracking import check_sequence
-from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.manifest import DEFAULTS
 from tatvpr_edge.spec.maptypes import encode_tag
 from tatvpr_edge.spec.values import instance, whole, wrong
 
 
-class FakeLocalizer(Closing):
+class FakeLocalizer(Settings):
     """Answers ``query`` as it was told; ``describe`` gives a vector that only the pixels decide.
 
     Args:
@@ -82,9 +82,9 @@ class FakeLocalizer(Closing):
         self.closed = False
         if not is_auto(k):
             refuse_ignored(k, budget=budget, preset=preset)
-        self._budget, self._preset = Budget.of(budget), check_preset(preset)
-        self.k = k
-        self.tokens = tokens
+        governing = {"budget": Budget.of(budget), "preset": check_preset(preset)}
+        self._dials = Dials(DEFAULTS.k, DEFAULTS.tokens, governing)
+        self._dials.turn(k=k, tokens=tokens)
 
     @staticmethod
     def match(place: int = 0, **fields: Any) -> Match:
@@ -101,54 +101,6 @@ class FakeLocalizer(Closing):
         }
         candidate = Candidate(place, known["score"], known["tag"], known["pose"])
         return Match(place=place, **{"candidates": (candidate,), **known})
-
-    @property
-    def k(self) -> float | str:
-        """Fraction kept, or "auto"."""
-        return self._k
-
-    @k.setter
-    def k(self, value: float | str) -> None:
-        self._check_open()
-        if is_auto(value):
-            check_governed(self._budget, self._preset)
-        self._k = value if is_auto(value) else check_fraction(value, "k")
-
-    @property
-    def budget(self) -> Budget | None:
-        """What a governor would hold, as a ``Budget`` or in its written form; None by default."""
-        return self._budget
-
-    @budget.setter
-    def budget(self, value: Budget | str | None) -> None:
-        self._check_open()
-        budget = Budget.of(value)
-        if is_auto(self._k):
-            check_governed(budget, self._preset)
-        self._budget = budget
-
-    @property
-    def preset(self) -> str | None:
-        """How a budget would be used; None by default."""
-        return self._preset
-
-    @preset.setter
-    def preset(self, value: str | None) -> None:
-        self._check_open()
-        check_preset(value)
-        if is_auto(self._k):
-            check_governed(self._budget, value)
-        self._preset = value
-
-    @property
-    def tokens(self) -> float:
-        """Fraction of patch tokens kept."""
-        return self._tokens
-
-    @tokens.setter
-    def tokens(self, value: float) -> None:
-        self._check_open()
-        self._tokens = check_fraction(value, "tokens")
 
     def open_map(self, source: Any) -> Any:
         """``source`` itself."""
@@ -177,7 +129,7 @@ class FakeLocalizer(Closing):
 
     def on_stale(self, callback: Callable[[FakeLocalizer], object], every_s: float = 1.0) -> None:
         """As ``Localizer.on_stale``, when the test sets :attr:`stale`."""
-        self._check_open()
+        self._dials.check_open()
         check_watch(callback, every_s)
         self._on_stale.append(callback)
 
@@ -261,7 +213,7 @@ class FakeLocalizer(Closing):
             FrameError, UsageError, MapError: as ``Localizer.add``, for its terms, frame and pose.
         """
         check_terms(novelty, novelty_m, max_places, max_bytes)
-        self._check_open()
+        self._dials.check_open()
         encode_tag(tag)
         position = full_pose(pose)
         added_at(time_s)
@@ -284,12 +236,8 @@ class FakeLocalizer(Closing):
             raise MapError(f"the map has no place {place}")
         self.confirmed.append(place)
 
-    def _check_open(self) -> None:
-        if self.closed:
-            raise UsageError("this Localizer is closed: make another, or close it later")
-
     def _take(self, frame: Frame, bgr: bool) -> tuple[NDArray[np.uint8], ...]:
-        self._check_open()
+        self._dials.check_open()
         planes = check_frame(frame, bgr).planes
         self.frames.append(frame)
         return planes
@@ -297,3 +245,4 @@ class FakeLocalizer(Closing):
     def close(self) -> None:
         """Further calls are refused."""
         self.closed = True
+        self._dials.close()

@@ -17,6 +17,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.cfields import (
+    DOUBLE,
+    FLOAT,
+    INT32,
+    POINTER,
+    SIZE,
+    UINT32,
+    UINT64,
+    c_fields,
+)
 from tatvpr_edge.runtime.engine import Engine, Signatures
 from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.motion import Moved, Odometry, check_odometry
@@ -45,86 +55,65 @@ _METRES, _TURNS = 1, 2
 #: A position, and a radius of 0 metres: the answer may lie anywhere.
 _ANYWHERE = ((0.0, 0.0, 0.0), 0.0)
 
-_POINTER = ctypes.c_void_p
 _SIGNATURES: Signatures = {
-    "tatvpr_track_bytes": (ctypes.c_size_t, [ctypes.c_uint64, ctypes.c_int32]),
+    "tatvpr_track_bytes": (SIZE, [UINT64, INT32]),
     "tatvpr_track_init": (
         ctypes.c_int,
-        [_POINTER, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32, _POINTER, ctypes.c_size_t],
+        [POINTER, UINT32, UINT64, INT32, POINTER, SIZE],
     ),
-    "tatvpr_track_move": (ctypes.c_int, [_POINTER, ctypes.c_uint64, _POINTER, ctypes.c_size_t]),
-    "tatvpr_track_start": (ctypes.c_int, [_POINTER]),
-    "tatvpr_track_step": (ctypes.c_int, [_POINTER] * 4),
+    "tatvpr_track_move": (ctypes.c_int, [POINTER, UINT64, POINTER, SIZE]),
+    "tatvpr_track_start": (ctypes.c_int, [POINTER]),
+    "tatvpr_track_step": (ctypes.c_int, [POINTER] * 4),
 }
 #: Of libraries that know frames which say nothing new; in older ones every frame counts.
-_REMEMBERS: Signatures = {
-    "tatvpr_track_remember": (ctypes.c_int, [_POINTER, _POINTER, ctypes.c_uint32])
-}
+_REMEMBERS: Signatures = {"tatvpr_track_remember": (ctypes.c_int, [POINTER, POINTER, UINT32])}
 
 
 class _Track(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("frames", ctypes.c_uint32),
-        ("room", ctypes.c_uint64),
-        *((name, _POINTER) for name in ("evidence", "still", "along", "spread", "begins")),
-        ("known", ctypes.c_uint64),
-        ("place", ctypes.c_uint64),
-        *((name, ctypes.c_uint32) for name in ("seen", "steady", "since", "held")),
-        ("lead", ctypes.c_float),
-        ("most", ctypes.c_float),
-        ("turned", _POINTER),
-        ("last", _POINTER),
-        ("last_size", ctypes.c_uint32),
-        ("counted", ctypes.c_uint32),
-        *((name, ctypes.c_float) for name in ("last_k", "last_tokens", "owed_m", "owed_rad")),
-        ("swapped", ctypes.c_uint32),
-        ("rested", ctypes.c_uint32),
-    ]
+    _fields_ = c_fields(
+        (UINT32, "size frames"),
+        (UINT64, "room"),
+        (POINTER, "evidence still along spread begins"),
+        (UINT64, "known place"),
+        (UINT32, "seen steady since held"),
+        (FLOAT, "lead most"),
+        (POINTER, "turned last"),
+        (UINT32, "last_size counted"),
+        (FLOAT, "last_k last_tokens owed_m owed_rad"),
+        (UINT32, "swapped rested"),
+    )
 
 
 class _Sequence(ctypes.Structure):
-    _fields_ = [
-        ("frames", ctypes.c_uint32),
-        ("precision", ctypes.c_float),
-        ("recall", ctypes.c_float),
-        ("threshold", ctypes.c_float),
-        ("weights", ctypes.c_float * 6),
-    ]
+    _fields_ = c_fields(
+        (UINT32, "frames"), (FLOAT, "precision recall threshold"), (FLOAT * 6, "weights")
+    )
 
 
 class _Step(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("band", ctypes.c_uint32),
-        ("scores", _POINTER),
-        ("sequence", _POINTER),
-        ("moved_m", ctypes.c_float),
-        ("reserved", ctypes.c_uint32),
-        ("near", ctypes.c_double * 3),
-        ("radius_m", ctypes.c_double),
-        ("turned_rad", ctypes.c_float),
-        ("reserved2", ctypes.c_uint32),
-        ("descriptor", _POINTER),
-        ("k", ctypes.c_float),
-        ("tokens", ctypes.c_float),
-    ]
+    _fields_ = c_fields(
+        (UINT32, "size band"),
+        (POINTER, "scores sequence"),
+        (FLOAT, "moved_m"),
+        (UINT32, "reserved"),
+        (DOUBLE * 3, "near"),
+        (DOUBLE, "radius_m"),
+        (FLOAT, "turned_rad"),
+        (UINT32, "reserved2"),
+        (POINTER, "descriptor"),
+        (FLOAT, "k tokens"),
+    )
 
 
 class _Tracked(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("state", ctypes.c_uint32),
-        ("place", ctypes.c_uint64),
-        ("seen", ctypes.c_uint32),
-        ("steady", ctypes.c_uint32),
-        *(
-            (name, ctypes.c_float)
-            for name in ("evidence", "margin", "still", "still_margin", "confidence")
-        ),
-        ("accepted", ctypes.c_int32),
-        ("pose", ctypes.c_double * 7),
-    ]
+    _fields_ = c_fields(
+        (UINT32, "size state"),
+        (UINT64, "place"),
+        (UINT32, "seen steady"),
+        (FLOAT, "evidence margin still still_margin confidence"),
+        (INT32, "accepted"),
+        (DOUBLE * 7, "pose"),
+    )
 
 
 class Tracked(NamedTuple):

@@ -16,10 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tatvpr_edge.runtime.cache import cache_folder
-from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.runtime.frame import CameraFrame, check_frame, golden_pixels
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.text import parse_json
@@ -78,8 +76,7 @@ def cpu_identity(cpuinfo: str = "/proc/cpuinfo") -> str:
 def golden_frame(artifact: Artifact) -> CameraFrame:
     """The smallest golden frame."""
     frame = min(artifact.manifest.golden.frames, key=lambda one: one.width * one.height)
-    pixels = np.frombuffer(artifact.read(frame.path), np.uint8).reshape(frame.height, -1)
-    return CameraFrame((pixels,), "RGB888", frame.width, frame.height)
+    return check_frame(golden_pixels(artifact, frame))
 
 
 def measure(

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.backends import Backend
 from tatvpr_edge.runtime.backends.cpu import CpuBackend
 from tatvpr_edge.runtime.commandline import Parser
-from tatvpr_edge.runtime.engine import native_triple_matches
-from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.runtime.engine import runs_here
+from tatvpr_edge.runtime.frame import check_frame, golden_pixels
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.spec.artifact import Artifact, identity, once_more, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError
@@ -90,10 +90,9 @@ def _verified(path: str | Path, board: str | None) -> Verified:
 
 
 def _reason_not_to_run(artifact: Artifact) -> str | None:
-    code = artifact.manifest.code
-    if code.kind != "shared-library" or not native_triple_matches(code.triple):
-        return f"not run ({code.triple.split('-')[0]})"
-    return None
+    if runs_here(artifact):
+        return None
+    return f"not run ({artifact.manifest.code.triple.split('-')[0]})"
 
 
 def check_golden(artifact: Artifact) -> list[GoldenResult]:
@@ -118,15 +117,7 @@ def check_backend(
         ArtifactError: a descriptor differs; the text names the point and the kernels.
     """
     golden, size = artifact.manifest.golden, artifact.manifest.model.descriptor_size
-    frames = [
-        CameraFrame(
-            (np.frombuffer(artifact.read(frame.path), np.uint8).reshape(frame.height, -1),),
-            "RGB888",
-            frame.width,
-            frame.height,
-        )
-        for frame in golden.frames
-    ]
+    frames = [check_frame(golden_pixels(artifact, frame)) for frame in golden.frames]
     results = []
     for point in points:
         wanted = np.frombuffer(artifact.read(point.path), "<f4").reshape(-1, size)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, fields
 from enum import IntEnum
 
+from tatvpr_edge.runtime.cfields import DOUBLE, INT32, POINTER, SIZE, UINT32, c_fields
 from tatvpr_edge.runtime.governor.budget import Kind
 from tatvpr_edge.runtime.governor.level import Level
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
@@ -59,13 +60,10 @@ class Inputs(ctypes.Structure):
     queries: float
     busy_ms: float
     search_ms: float
-    _fields_ = [
-        (name, ctypes.c_double)
-        for name in (
-            *("now_s", "power_mw", "power_age_s", "temperature_c", "temperature_age_s"),
-            *("battery_mj", "battery_age_s", "queries", "busy_ms", "search_ms"),
-        )
-    ]
+    _fields_ = c_fields(
+        (DOUBLE, "now_s power_mw power_age_s temperature_c temperature_age_s"),
+        (DOUBLE, "battery_mj battery_age_s queries busy_ms search_ms"),
+    )
 
     def __init__(self, now_s: float, **measured: float) -> None:
         unknown = {"power_mw": math.nan, "temperature_c": math.nan, "battery_mj": math.nan}
@@ -88,40 +86,35 @@ class Figures(ctypes.Structure):
     query_mj: float
     next_needs: float
     next_barred_s: float
-    _fields_ = [
-        *((name, ctypes.c_int32) for name in ("level", "reason", "switches", "measured")),
-        *(
-            (name, ctypes.c_double)
-            for name in (
-                *("limit", "rate_hz", "query_ms", "search_ms", "latency_ratio"),
-                *("query_mw", "query_mj", "next_needs", "next_barred_s"),
-            )
-        ),
-    ]
+    _fields_ = c_fields(
+        (INT32, "level reason switches measured"),
+        (DOUBLE, "limit rate_hz query_ms search_ms latency_ratio"),
+        (DOUBLE, "query_mw query_mj next_needs next_barred_s"),
+    )
 
 
 _LEVEL_FIELDS = tuple(field.name for field in fields(Level))
 
 
 class _Level(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_double) for name in _LEVEL_FIELDS]
+    _fields_ = c_fields((DOUBLE, " ".join(_LEVEL_FIELDS)))
 
 
 _LEVELS = ctypes.POINTER(_Level)
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {
-    "bytes": (ctypes.c_size_t, [ctypes.c_uint32]),
-    "frontier": (ctypes.c_int32, [_LEVELS, ctypes.c_int32, ctypes.c_int]),
+    "bytes": (SIZE, [UINT32]),
+    "frontier": (INT32, [_LEVELS, INT32, ctypes.c_int]),
     "init": (
         ctypes.c_int,
         [
-            *(ctypes.c_void_p, _LEVELS, ctypes.c_int32, ctypes.c_int, ctypes.c_double),
-            *(ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p),
+            *(POINTER, _LEVELS, INT32, ctypes.c_int, DOUBLE),
+            *(INT32, INT32, POINTER),
         ],
     ),
-    "prefer": (None, [ctypes.c_void_p, ctypes.c_int]),
-    "step": (ctypes.c_int32, [ctypes.c_void_p, ctypes.POINTER(Inputs)]),
-    "look": (None, [ctypes.c_void_p, ctypes.c_double, ctypes.POINTER(Figures)]),
-    "why": (ctypes.c_char_p, [ctypes.c_int32]),
+    "prefer": (None, [POINTER, ctypes.c_int]),
+    "step": (INT32, [POINTER, ctypes.POINTER(Inputs)]),
+    "look": (None, [POINTER, DOUBLE, ctypes.POINTER(Figures)]),
+    "why": (ctypes.c_char_p, [INT32]),
 }
 
 
@@ -192,7 +185,7 @@ class CGovernor:
         self.kind = kind
         self.safe = safe
         self._functions = core._functions
-        self._state = (ctypes.c_double * -(-core.state_bytes // 8))()
+        self._state = (DOUBLE * -(-core.state_bytes // 8))()
         status = self._functions["init"](
             self._state, _table(levels), len(levels), int(kind), limit, safe, 0, None
         )
@@ -202,7 +195,7 @@ class CGovernor:
                 f"limit {limit}: a number is outside its range"
             )
         self._functions["prefer"](self._state, int(preference))
-        self._first = ctypes.cast(self._state, ctypes.POINTER(ctypes.c_int32))
+        self._first = ctypes.cast(self._state, ctypes.POINTER(INT32))
 
     @property
     def level(self) -> int:

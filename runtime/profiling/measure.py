@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.frame import check_frame, golden_pixels
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.profiling.energy import Energy, energy_of_run, integrate_mj, news_of
 from tatvpr_edge.runtime.profiling.runs import Plan, Run, Setting
@@ -31,7 +32,6 @@ from tatvpr_edge.runtime.telemetry import (
     read_conditions,
 )
 from tatvpr_edge.runtime.telemetry.battery import BatterySource
-from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.manifest import Manifest
 
@@ -78,7 +78,8 @@ def profile_artifact(
     plan = plan or Plan()
     tree = Tree(root)
     with Localizer(path, backend=backend, threads=threads) as localizer:
-        pictures = _golden_frames(localizer.artifact)
+        artifact = localizer.artifact
+        pictures = [golden_pixels(artifact, one) for one in artifact.manifest.golden.frames]
         if not pictures:
             raise UsageError("the artifact carries no golden frame: name a folder of frames")
         own = Sampler(interval_s=0.1, root=root) if sampler is None else sampler
@@ -293,7 +294,6 @@ class _Profiler:
         library = getattr(self._localizer.backend, "library", None)
         if not self._plan.layers or library is None:
             return []
-        from tatvpr_edge.runtime.frame import check_frame
 
         times: dict[str, list[float]] = {}
         frame = check_frame(self._frames[0], False)
@@ -401,11 +401,3 @@ def _idle(before: float | None, after: float | None) -> tuple[float | None, str]
     if abs(before - after) > 0.1 * mean:
         return mean, f"the idle board drew {before:.0f} mW before and {after:.0f} mW after the runs"
     return mean, ""
-
-
-def _golden_frames(artifact: Artifact) -> list[NDArray[np.uint8]]:
-    """The frames that every artifact carries for its golden vectors."""
-    return [
-        np.frombuffer(artifact.read(frame.path), np.uint8).reshape(frame.height, frame.width, 3)
-        for frame in artifact.manifest.golden.frames
-    ]

@@ -56,17 +56,12 @@ def choose(
     if backend is not None:
         choice(backend, BACKENDS, "backend")
     if isinstance(source, bool) or not isinstance(source, (int, str, os.PathLike)):
-        raise UsageError(
-            f"a source is a path, an address or a device's number, not {shown(source)}"
-        )
+        raise _no_source(source)
     if isinstance(source, int) and not 0 <= source < _CAMERAS:
         raise _no_camera(shown(source))
     text = str(source) if isinstance(source, int) else os.fspath(source)
     if not isinstance(text, str) or not text.strip() or _unheard_of(text):
-        # An empty name would be the working folder.
-        raise UsageError(
-            f"a source is a path, an address or a device's number, not {shown(source)}"
-        )
+        raise _no_source(source)  # an empty name would be the working folder
     path = Path(os.path.expanduser(text))
     kind = _kind(path)
     if not stat.S_ISDIR(kind):
@@ -89,7 +84,7 @@ def choose(
             raise UsageError(f"{printable(text)} is no address of a stream: those are {known}")
         if not text[address.end() :].strip("/ "):
             raise UsageError(f"{text} is no address: write it as rtsp://HOST/PATH")
-        return _film(text, text, True, backend)
+        return _film(text, True, backend)
     if text.startswith("/dev/") and (kind == 0 or stat.S_ISCHR(kind)):
         return _device(text, text, backend)
     if stat.S_ISDIR(kind):
@@ -112,7 +107,11 @@ def choose(
         )
     if path.suffix.lower() in _RECORDINGS:
         raise _recording(path)
-    return _film(str(path), str(path), False, backend)
+    return _film(str(path), False, backend)
+
+
+def _no_source(given: object) -> UsageError:
+    return UsageError(f"a source is a path, an address or a device's number, not {shown(given)}")
 
 
 def _no_camera(number: str) -> UsageError:
@@ -161,16 +160,16 @@ def _device(target: int | str, name: str, backend: str | None) -> Source:
     return OpenCvSource.device(target, name)
 
 
-def _film(target: str, name: str, live: bool, backend: str | None) -> Source:
+def _film(target: str, live: bool, backend: str | None) -> Source:
     """A video file or an address: both readers take them."""
     if backend is None:
         backend = "opencv" if _installed("cv2") or not _installed("av") else "av"
     if backend == "opencv":
-        _need("cv2", name, f"{_PYAV} or {_OPENCV}")
+        _need("cv2", target, f"{_PYAV} or {_OPENCV}")
         from tatvpr_edge.runtime.streams.opencv import OpenCvSource
 
         return OpenCvSource.film(target, live)
-    _need("av", name, _PYAV)
+    _need("av", target, _PYAV)
     from tatvpr_edge.runtime.streams.pyav import AvSource
 
     return AvSource(target, live)

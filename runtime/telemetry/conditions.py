@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
 
@@ -57,12 +57,8 @@ class Conditions:
     def as_json(self) -> dict[str, object]:
         """For manifests and reports."""
         return {
-            "machine": self.machine,
-            "processor": self.processor,
-            "power_mode": self.power_mode,
-            "scaling_governor": self.scaling_governor,
+            **asdict(self),
             "clock_mhz": list(self.clock_mhz),
-            "throttle_count": self.throttle_count,
             "throttled_now": list(self.throttled_now),
         }
 

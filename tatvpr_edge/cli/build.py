@@ -107,27 +107,12 @@ def command(
     if output is not None and not dry_run and (fault := unwritable()) is not None:
         why = f"{cache_folder('')} cannot be written ({fault.strerror})"
         note(f"warning: {why}: each build starts from nothing")
+    of: dict[str, Any] = {"model": model, "k_range": k_range, "backend": backend, "prefix": prefix}
     with BuildProgress(quiet=as_json) as progress:
         if dry_run:
-            plan = tatvpr_edge.plan(
-                board,
-                model=model,
-                k_range=k_range,
-                backend=backend,
-                prefix=prefix,
-                progress=progress,
-            )
+            plan = tatvpr_edge.plan(board, **of, progress=progress)
         else:
-            made = tatvpr_edge.build(
-                board,
-                model=model,
-                output=output,
-                k_range=k_range,
-                backend=backend,
-                sign=sign,
-                prefix=prefix,
-                progress=progress,
-            )
+            made = tatvpr_edge.build(board, **of, output=output, sign=sign, progress=progress)
     if dry_run:
         if as_json:
             print_json(plan.to_dict())

@@ -101,6 +101,7 @@ def command(
     where it is not, the old weights stay. The same command continues a run that was stopped.
     """
     from tatvpr_edge.boards.loader import load as load_board
+    from tatvpr_edge.cli.finetune_page import page
     from tatvpr_edge.models.checkpoint import weights_file
     from tatvpr_edge.models.data.own import Division, read_own
     from tatvpr_edge.models.train.finetune import STEPS, finetune_config, trainable
@@ -138,7 +139,8 @@ def command(
     held, others = judged
     kept = held.gain.mean > 0 or keep_anyway
     made: dict[str, Path] = {"report": output / "report.html"}
-    _write_page(made["report"], frames, start, own, judged, kept, run / "curves.csv")
+    about = str(frames), start, _said(own)
+    write_file(made["report"], page(*about, judged, kept, own.skipped, run / "curves.csv"))
     if kept:
         made |= _export(trained, output, board, no_build, as_json)
     if as_json:
@@ -235,21 +237,6 @@ def _export(
             with BuildProgress(quiet) as progress:
                 build(board, model=made["model"], output=made["artifact"], progress=progress)
     return made
-
-
-def _write_page(
-    path: Path,
-    frames: Path,
-    start: str,
-    own: OwnFrames,
-    judged: tuple[Judgement, Judgement],
-    kept: bool,
-    curves: Path,
-) -> None:
-    from tatvpr_edge.cli.finetune_page import page
-
-    text = page(str(frames), start, _said(own), judged, kept, own.skipped, curves)
-    write_file(path, text)
 
 
 def _print(judged: tuple[Judgement, Judgement]) -> None:

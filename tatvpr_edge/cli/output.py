@@ -164,18 +164,24 @@ def note_left_out(
         note(line, quiet)
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system says against writing ``path``, as a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from None
+
+
 def write_file(path: Path, data: str | bytes) -> None:
     """``data`` at ``path``, whole or not at all.
 
     Raises:
         DataError: it cannot be written.
     """
-    try:
-        with replacing(path) as sink:
-            # A folder's name may be no text: Python marks such bytes as surrogates.
-            sink.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from None
+    with writing(path), replacing(path) as sink:
+        # A folder's name may be no text: Python marks such bytes as surrogates.
+        sink.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
 
 
 class _Fraction(click.ParamType):

@@ -18,6 +18,7 @@ from tatvpr_edge.cli.output import (
     print_table,
     say,
     write_file,
+    writing,
 )
 from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.remote import Way, board_options
@@ -176,12 +177,9 @@ def _write_files(document: dict[str, Any], folder: Path) -> None:
     from tatvpr_edge.profile.document import to_csv
     from tatvpr_edge.profile.report import to_html
     from tatvpr_edge.profile.trace import to_trace
-    from tatvpr_edge.spec.errors import DataError
 
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write {folder}: {error.strerror or error}") from None
     files = {
         "profile.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
         "profile.csv": to_csv(document),

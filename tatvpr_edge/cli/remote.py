@@ -11,7 +11,7 @@ import click
 from tatvpr_edge.cli.gathered import Command, gathered
 from tatvpr_edge.cli.output import console, note
 from tatvpr_edge.cli.paths import FilePath
-from tatvpr_edge.deploy.naming import LOCAL, lead
+from tatvpr_edge.deploy.naming import lead
 
 if TYPE_CHECKING:
     from tatvpr_edge.deploy.push import Options, Result
@@ -47,11 +47,9 @@ class Way:
 
     def to(self, target: str) -> Transport:
         """The way to ``target``; ``local:`` is this machine."""
-        from tatvpr_edge.deploy.transport import LocalTransport, SshTransport
+        from tatvpr_edge.deploy.transport import transport_to
 
-        if target == LOCAL:
-            return LocalTransport()
-        return SshTransport(target, self.port, self.ssh_config, batch=not sys.stdin.isatty())
+        return transport_to(target, self.port, self.ssh_config, batch=not sys.stdin.isatty())
 
     def options(self, **others: Any) -> Options:
         """Options of the deploy package."""
@@ -71,31 +69,19 @@ _ROOT = click.option(
     "--root",
     help="Install root on the board (default: its own); a relative one lies in the login's home.",
 )
+
+
+def _seconds(option: str, name: str, least_s: float, usual_s: float, text: str) -> Any:
+    kind = click.FloatRange(least_s)
+    return click.option(option, name, type=kind, default=usual_s, show_default=True, help=text)
+
+
 _LIMITS = (
-    click.option(
-        "--golden-seconds",
-        "golden_s",
-        type=click.FloatRange(1),
-        default=300.0,
-        show_default=True,
-        help="How long its golden vectors may take.",
+    _seconds("--golden-seconds", "golden_s", 1, 300.0, "How long its golden vectors may take."),
+    _seconds(
+        "--watch-seconds", "settle_s", 0, 3.0, "How long it is watched before it is confirmed."
     ),
-    click.option(
-        "--watch-seconds",
-        "settle_s",
-        type=click.FloatRange(0),
-        default=3.0,
-        show_default=True,
-        help="How long it is watched before it is confirmed.",
-    ),
-    click.option(
-        "--health-seconds",
-        "health_s",
-        type=click.FloatRange(1),
-        default=60.0,
-        show_default=True,
-        help="How long the release may take to answer.",
-    ),
+    _seconds("--health-seconds", "health_s", 1, 60.0, "How long the release may take to answer."),
     click.option(
         "--restart",
         "restart",

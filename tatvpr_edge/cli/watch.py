@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tatvpr_edge.cli.asking import Asking, asking_options
-from tatvpr_edge.cli.output import Seconds, console, json_line, note, say
+from tatvpr_edge.cli.output import Seconds, console, json_line, note, say, writing
 from tatvpr_edge.cli.paths import FilePath, OutputFile
 
 if TYPE_CHECKING:
@@ -128,33 +128,25 @@ def _recorded(path: Path) -> Iterator[Sink]:
         DataError: the file cannot be opened, lies in an artifact, holds something else (a map, say,
             which lines behind it would ruin), or an answer cannot be written (a full disk).
     """
+    from tatvpr_edge.spec.atomic import write_all
     from tatvpr_edge.spec.errors import DataError
     from tatvpr_edge.spec.targets import check_target, refuse_in_artifact
 
-    def fault(error: OSError) -> DataError:
-        return DataError(f"cannot write {path}: {error.strerror or error}")
-
     # What is there takes lines where its folder takes no file: a log in root's folder, a pipe.
     (refuse_in_artifact if os.path.lexists(path) else check_target)(path)
-    try:
+    with writing(path):
         before = _recorded_before(path)
         if before and not before.startswith(_FIRST):
             raise DataError(
                 f"{path} holds something else than lines of 'watch --record': name another file"
             )
         opened = [path.open("ab", buffering=0)] if os.path.lexists(path) else []
-    except OSError as error:
-        raise fault(error) from None
 
     def write(line: str) -> None:
-        left = memoryview(line.encode())
-        try:
+        with writing(path):
             if not opened:
                 opened.append(path.open("ab", buffering=0))
-            while left:
-                left = left[opened[0].write(left) :]
-        except OSError as error:
-            raise fault(error) from None
+            write_all(opened[0].fileno(), line.encode())
 
     try:
         if before and not before.endswith(b"\n"):  # a power cut ended the last line

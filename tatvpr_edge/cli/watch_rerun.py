@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tatvpr_edge.spec.errors import DataError
-from tatvpr_edge.spec.frames import to_rgb
+from tatvpr_edge.cli.output import writing
+from tatvpr_edge.runtime.frame import rgb_of
 from tatvpr_edge.spec.text import printable
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ class RerunLog:
             self._stream.disconnect()
 
     def _begin(self) -> None:
-        try:
+        with writing(self._path):
             self._path.open("wb").close()
-        except OSError as error:
-            raise DataError(f"cannot write {self._path}: {error.strerror or error}") from None
         self._stream = self._rerun.RecordingStream("tatvpr-edge")
         self._stream.save(str(self._path))
 
@@ -56,15 +54,7 @@ class RerunLog:
         rerun, stream, match, image = self._rerun, self._stream, answer.match, answer.frame.image
         stream.set_time("taken", timestamp=answer.taken_s)
         stream.set_time("frame", sequence=answer.frame.index)
-        pixels = to_rgb(
-            image.planes,
-            image.pixel_format,
-            image.width,
-            image.height,
-            image.yuv_range,
-            image.yuv_matrix,
-        )
-        stream.log("camera", rerun.Image(pixels).compress(jpeg_quality=_JPEG_QUALITY))
+        stream.log("camera", rerun.Image(rgb_of(image)).compress(jpeg_quality=_JPEG_QUALITY))
         for name, value in (
             ("score", match.score),
             ("confidence", match.confidence),

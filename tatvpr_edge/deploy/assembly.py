@@ -8,7 +8,7 @@ hashed before one rename makes it a release. ``current`` is not touched here (se
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from typing import Any
 
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.runtime.table import Row, Table, check_release_name
-from tatvpr_edge.runtime.whole import check_file, check_tree, hash_file, plain, read, walk
+from tatvpr_edge.runtime.whole import check_file, check_tree, hash_file, walk
 from tatvpr_edge.spec.errors import DeployError
 
 from .store import PARTS, TREE, Store
@@ -205,22 +205,9 @@ class Assembly:
         linked: a file with two names could be altered through the other one.)"""
         target = self._place(row)
         for place in places:
-            digest = hashlib.sha256()
-            try:
-                with plain(place) as source:
-                    descriptor = self.disk.create(target, row.executable)
-                    try:
-                        while chunk := read(source, row.path):
-                            digest.update(chunk)
-                            self.disk.write(descriptor, chunk)
-                            self.store.tick()
-                    finally:
-                        self.disk.close(descriptor)
-            except DeployError:  # the other release lost it
-                self.store.discard(target)
-                continue
-            if digest.hexdigest() == row.sha256:
-                return True
+            with contextlib.suppress(DeployError):  # the other release lost it
+                if self.store.copy(place, target, row.executable) == row.sha256:
+                    return True
             self.store.discard(target)
         return False
 

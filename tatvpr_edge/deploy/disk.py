@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from tatvpr_edge.spec.atomic import write_all
+
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _APPEND = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -36,9 +38,7 @@ class Disk:
 
     def write(self, descriptor: int, data: bytes | memoryview) -> None:
         """Write all of ``data``."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        write_all(descriptor, data)
 
     def sync(self, descriptor: int) -> None:
         """Force a file's content to the medium."""

@@ -78,10 +78,7 @@ class Health:
         Raises:
             DeployError: they differ, the runtime cannot run, crashes, or exceeds ``seconds``.
         """
-        with (
-            self._judged() as root,
-            self._child(["verify", self._artifact, "--json"], root) as child,
-        ):
+        with self._judging("verify") as child:
             self._wait(child, seconds, "the golden vectors")
             said = child.said()
             try:
@@ -98,10 +95,7 @@ class Health:
         Never an error: until an engine is finished and verified, the CPU library of the same
         artifact answers.
         """
-        with (
-            self._judged() as root,
-            self._child(["finish", self._artifact, "--json"], root) as child,
-        ):
+        with self._judging("finish") as child:
             try:
                 self._wait(child, seconds, "finishing the GPU engine")
                 line = parse_json(child.said())["line"]
@@ -221,14 +215,16 @@ class Health:
     # ---- children ----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _judged(self) -> Iterator[str]:
-        """An install root that insists on nothing, its lowest serial the artifact's own. The agent
-        has judged that, perhaps as an older one that is permitted, or by a clock that is not set;
-        a child asks for its age again, wherever it looks, where the machine insists on keys."""
+    def _judging(self, command: str) -> Iterator[_Child]:
+        """A child that runs ``command`` on the artifact, in an install root that insists on
+        nothing, its lowest serial the artifact's own. The agent has judged that, perhaps as an
+        older one that is permitted, or by a clock that is not set; a child asks for its age again,
+        wherever it looks, where the machine insists on keys."""
         with tempfile.TemporaryDirectory(prefix="tatvpr-") as root:
             with open(os.path.join(root, deployed.STATE), "w", encoding="ascii") as sink:
                 json.dump({"floor": read_manifest(self._artifact).serial}, sink)
-            yield root
+            with self._child([command, self._artifact, "--json"], root) as child:
+                yield child
 
     @contextlib.contextmanager
     def _child(self, arguments: list[str], root: str) -> Any:

@@ -39,7 +39,7 @@ from tatvpr_edge.spec.workers import as_done
 from .naming import LOCAL, lead
 from .push import Options, Result, deploy
 from .release import open_artifact
-from .transport import LocalTransport, SshTransport, Transport
+from .transport import Transport, transport_to
 
 _KEYS = {"host": str, "port": int, "artifact": str, "map": str, "root": str, "python": str}
 _SHARED = ("port", "artifact", "map", "root", "python")
@@ -131,9 +131,7 @@ def _board(path: Path, shared: dict[str, Any], own: Any) -> Board:
 
 def open_transport(board: Board, config: str | None) -> Transport:
     """The way to a board of an inventory, or of the command line; nobody is there to be asked."""
-    if board.host == LOCAL:
-        return LocalTransport()
-    return SshTransport(board.host, board.port, config, batch=True)
+    return transport_to(board.host, board.port, config, batch=True)
 
 
 def deploy_all(

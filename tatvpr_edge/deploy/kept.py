@@ -131,15 +131,8 @@ def _copy_journal(store: Store, live: str, name: str) -> str | None:
     temporary = target + ".new"
     store.discard(temporary)
     try:
-        with plain(source) as descriptor:
-            sink = store.disk.create(temporary)
-            try:
-                while chunk := read(descriptor, JOURNAL):
-                    store.disk.write(sink, chunk)
-                    store.tick()
-                store.disk.sync(sink)
-            finally:
-                store.disk.close(sink)
+        store.copy(source, temporary)
+        store.disk.sync_file(temporary)
         store.disk.rename(temporary, target)
     except (DeployError, OSError):
         store.discard(temporary)  # half of it is worth less than its room

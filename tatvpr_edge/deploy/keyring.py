@@ -57,13 +57,13 @@ class Keyring:
             return answer
         scope = "machine" if found.base == self.system else "root"
         return {
+            **answer,
             "keys": [
                 {"name": name, "key": key, "revoked": key in found.revoked}
                 for name, key in _entries(found)
             ],
             "enforced": scope,
             "trust": os.fspath(found.base),
-            "trust_fault": None,
             "board": found.board,
             "downgrades": found.downgrades,
         }

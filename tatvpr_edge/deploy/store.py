@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -21,7 +22,15 @@ from typing import Any
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.runtime.private import NotPrivate, check_folder
 from tatvpr_edge.runtime.table import Table, check_release_name, is_release_name
-from tatvpr_edge.runtime.whole import BYTECODE, MOST_NAME, check_files, read_table, walk
+from tatvpr_edge.runtime.whole import (
+    BYTECODE,
+    MOST_NAME,
+    check_files,
+    plain,
+    read,
+    read_table,
+    walk,
+)
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.targets import refuse_in_artifact
 from tatvpr_edge.spec.text import parse_json
@@ -212,6 +221,24 @@ class Store:
             self.disk.sync(descriptor)
         finally:
             self.disk.close(descriptor)
+
+    def copy(self, source: str, target: str, executable: bool = False) -> str:
+        """Copy a plain file to a new one, which is not synced; the SHA-256 of what was copied.
+
+        Raises:
+            DeployError: ``source`` cannot be read, or is no plain file.
+        """
+        digest = hashlib.sha256()
+        with plain(source) as whole:
+            descriptor = self.disk.create(target, executable)
+            try:
+                while chunk := read(whole, os.path.basename(source)):
+                    digest.update(chunk)
+                    self.disk.write(descriptor, chunk)
+                    self.tick()
+            finally:
+                self.disk.close(descriptor)
+        return digest.hexdigest()
 
     def discard(self, path: str) -> None:
         """Remove whatever is at ``path``, links not followed; nothing there is fine."""

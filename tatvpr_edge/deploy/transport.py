@@ -344,6 +344,13 @@ class LocalTransport:
         return None
 
 
+def transport_to(
+    target: str, port: int | None, config: str | None, *, batch: bool
+) -> LocalTransport | SshTransport:
+    """The way to ``target``; ``local:`` is this machine. Arguments as of :class:`SshTransport`."""
+    return LocalTransport() if target == LOCAL else SshTransport(target, port, config, batch=batch)
+
+
 class _Shell(subprocess.Popen[bytes]):
     """A shell in a session of its own: what it started ends with it, as sshd sees to on a board.
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from tatvpr_edge.mapping.coordinates import metres_between, to_metres
 from tatvpr_edge.runtime.mapjournal import map_bytes, read_map
-from tatvpr_edge.runtime.pruning import redundant_score
-from tatvpr_edge.spec import scores
+from tatvpr_edge.runtime.pruning import along_drives, neighbour_scores, redundant_score
 from tatvpr_edge.spec.maptypes import F64, MapInfo, Places
 from tatvpr_edge.spec.values import path as check_path
 
@@ -84,11 +83,11 @@ def map_stats(path: str | os.PathLike[str]) -> MapStats:
 
 def _steps(info: MapInfo, places: Places) -> tuple[F64, F64]:
     """Metres (where known) and score from each place to the next along its drive."""
-    moments, rows = places.moments, places.rows[0]
-    order = np.lexsort((moments["order"], moments["drive"]))
-    same = moments["drive"][order][1:] == moments["drive"][order][:-1]
+    order = along_drives(places)
+    drives = places.moments["drive"][order]
+    same = drives[1:] == drives[:-1]
     here, there = order[:-1][same], order[1:][same]
-    likeness = scores.pair_scores(rows.data, rows.norms, info.dim, here, there)
+    likeness = neighbour_scores(info, places, here, there)
     at = places.poses[:, :2]
     apart = metres_between(at[here], at[there], info.pose_frame)
     return apart[~np.isnan(apart)], likeness.astype(np.float64)

@@ -10,7 +10,7 @@ import math
 import os
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,15 +54,6 @@ class Upgraded:
     dropped_turns: int
 
 
-@dataclass(frozen=True)
-class _Old:
-    """Places of version 1: rows and norms of each band, poses [N, 7] with NaN, tags."""
-
-    rows: list[Rows]
-    poses: F64
-    tags: list[str]
-
-
 def upgrade(path: str | Path) -> Upgraded | None:
     """Write the version 1 map at ``path``, its journal folded in, as version 2 in its place.
 
@@ -89,7 +80,7 @@ def upgrade(path: str | Path) -> Upgraded | None:
             info, old = _read_base(data)
             if journal.exists():
                 with plain(journal) as source:
-                    old = _joined(old, _read_journal(source.read(), data, info))
+                    old = Places.joined([old, _read_journal(source.read(), data, info)])
             places, dropped = _renewed(old)
         except (struct.error, ValueError, IndexError, OverflowError):
             raise MapError(f"map {path} is damaged and cannot be upgraded: make it again") from None
@@ -113,11 +104,11 @@ def _put_away(journal: Path, path: Path) -> None:
             added = _read_records(source.read(), base.info)
     except (struct.error, ValueError, IndexError):
         added = None
-    first = len(base) if added is None else len(base) - len(added.tags)
+    first = len(base) if added is None else len(base) - len(added)
     if (
         added is not None
         and first >= 0
-        and [base.tag(place) for place in range(first, len(base))] == added.tags
+        and tuple(base.tag(place) for place in range(first, len(base))) == added.tags
         and all(
             np.array_equal(mine.data[first:], theirs.data)
             for mine, theirs in zip(base.rows, added.rows, strict=True)
@@ -137,7 +128,7 @@ def _first(path: Path, count: int) -> bytes:
         return b""
 
 
-def _read_base(data: bytes) -> tuple[MapInfo, _Old]:
+def _read_base(data: bytes) -> tuple[MapInfo, Places]:
     fields = _HEADER.unpack_from(data)
     magic, _, header_bytes, size, _, _, model_hash, kind_code, dim = fields[:9]
     places, bands, frame, poses, tags, tags_bytes, payload_crc, header_crc = fields[11:]
@@ -169,7 +160,7 @@ def _read_base(data: bytes) -> tuple[MapInfo, _Old]:
     ends = np.frombuffer(data, "<u8", places + 1, tags).astype(int).tolist()
     text = data[tags + 8 * (places + 1) : tags + tags_bytes]
     names = [text[a:b].decode("utf-8", "replace") for a, b in itertools.pairwise(ends)]
-    return info, _Old(rows, np.frombuffer(data, "<f8", places * 7, poses).reshape(-1, 7), names)
+    return info, _old(rows, np.frombuffer(data, "<f8", places * 7, poses).reshape(-1, 7), names)
 
 
 def _band(k: float, tokens: float, threshold: float) -> Band:
@@ -177,14 +168,14 @@ def _band(k: float, tokens: float, threshold: float) -> Band:
     return Band.accepting(k, tokens, limit if math.isfinite(limit) else None)
 
 
-def _read_journal(data: bytes, base: bytes, info: MapInfo) -> _Old:
+def _read_journal(data: bytes, base: bytes, info: MapInfo) -> Places:
     binding = base[120:124] + bytes(4) + base[16:24] + base[32:64]
     if data[:12] != b"TVPRJRN1" + _ONE or data[16:_JOURNAL_BYTES] != binding:
         raise MapError("its journal belongs to another map: bring that map back, or remove it")
     return _read_records(data, info)
 
 
-def _read_records(data: bytes, info: MapInfo) -> _Old:
+def _read_records(data: bytes, info: MapInfo) -> Places:
     """Whole records of a journal of version 1: u32 bytes, u32 crc32, u32 places, places."""
     kind = _ROW[info.kind]
     per_row = info.row_bytes + (4 if info.kind == "int8" else 0)
@@ -206,23 +197,15 @@ def _read_records(data: bytes, info: MapInfo) -> _Old:
         stored = np.ascontiguousarray(table[:, first : first + info.row_bytes]).view(kind)
         norms = np.ascontiguousarray(table[:, first + info.row_bytes : first + per_row])
         rows.append(Rows(stored, norms.view("<f4").reshape(-1) if info.kind == "int8" else None))
-    return _Old(rows, np.ascontiguousarray(table[:, -56:]).view("<f8").reshape(-1, 7), tags)
+    return _old(rows, np.ascontiguousarray(table[:, -56:]).view("<f8").reshape(-1, 7), tags)
 
 
-def _joined(first: _Old, second: _Old) -> _Old:
-    rows = [
-        Rows(
-            np.concatenate([mine.data, theirs.data]),
-            None
-            if mine.norms is None or theirs.norms is None
-            else np.concatenate([mine.norms, theirs.norms]),
-        )
-        for mine, theirs in zip(first.rows, second.rows, strict=True)
-    ]
-    return _Old(rows, np.concatenate([first.poses, second.poses]), first.tags + second.tags)
+def _old(rows: list[Rows], poses: F64, tags: list[str]) -> Places:
+    """Places of version 1, which knew no moments."""
+    return Places(tuple(rows), poses, tuple(tags), np.zeros(len(tags), MOMENT))
 
 
-def _renewed(old: _Old) -> tuple[Places, int]:
+def _renewed(old: Places) -> tuple[Places, int]:
     """Version 1 allowed any number: norms must be right; a turn that is none becomes unknown."""
     for part in old.rows:
         if part.norms is not None and not ((part.norms > 0) & (part.norms <= 1)).all():
@@ -233,8 +216,8 @@ def _renewed(old: _Old) -> tuple[Places, int]:
     dropped = ~(np.abs(length - 1) <= QUATERNION_SLACK)
     were_there = ~np.isnan(poses[:, 3:]).all(axis=1)
     poses[dropped, 3:] = np.nan
-    moments = np.zeros(len(poses), MOMENT)
+    moments = old.moments.copy()
     moments["order"] = np.arange(len(poses))
     poses, moments["known"] = known_poses(poses, len(poses), "local")
-    places = Places(tuple(old.rows), poses, tuple(old.tags), moments)
+    places = replace(old, poses=poses, moments=moments)
     return places, int((dropped & were_there).sum())

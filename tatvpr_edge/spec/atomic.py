@@ -234,6 +234,13 @@ def sweep(place: Path) -> None:
                 os.close(descriptor)
 
 
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of ``data``: the system may take a part at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
 def sync_folder(folder: Path) -> None:
     """Put a folder's own entries on the disk, where its file system does that."""
     with _synced(folder):

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .atomic import write_all
 from .errors import ArtifactError
 
 _CHUNK = 1 << 20
@@ -64,9 +65,7 @@ def seal(name: str, chunks: Iterable[bytes]) -> Sealed:
         for chunk in chunks:
             digest.update(chunk)
             size += len(chunk)
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            write_all(descriptor, chunk)
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
     except BaseException:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tatvpr_edge.mapping.files import FrameFile
-from tatvpr_edge.runtime.frame import Frame, check_frame
+from tatvpr_edge.runtime.frame import Frame, check_frame, rgb_of
 from tatvpr_edge.spec.errors import DataError, FrameError
-from tatvpr_edge.spec.frames import to_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,7 +54,7 @@ class RecordedFrame(FrameFile):
             frame = check_frame(self.read())
         except FrameError as error:
             raise DataError(f"{self.path}: {error}") from None
-        return Image.fromarray(to_rgb(frame.planes, frame.pixel_format, frame.width, frame.height))
+        return Image.fromarray(rgb_of(frame))
 
 
 def broken(text: str) -> Callable[[], Callable[[], Frame]]:
