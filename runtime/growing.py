@@ -98,6 +98,19 @@ def taken(places: Places, which: slice | NDArray[np.int64]) -> Places:
     return Places(rows, places.poses[which], tuple(chosen), places.moments[which])
 
 
+def contents(places: Places) -> list[bytes]:
+    """What each of ``places`` holds: descriptors, pose and tag, not when it was seen. The same
+    frame, described and named alike, comes to the same."""
+    columns = [places.moments["known"], np.nan_to_num(places.poses)]
+    for rows in places.rows:
+        columns += [rows.data] if rows.norms is None else [rows.data, rows.norms]
+    made = []
+    for place, tag in enumerate(places.tags):
+        parts = [column[place].tobytes() for column in columns]
+        made.append(blake2b(b"".join([*parts, tag.encode()]), digest_size=_MARK_BYTES).digest())
+    return made
+
+
 @dataclass(frozen=True)
 class Moment:
     """A map as one search reads it, whatever others add and prune meanwhile.

@@ -1,7 +1,8 @@
 """``python -m tatvpr_edge.runtime map-add MAP FRAME...``: places added on a board, without click.
 
 Each frame is on the disk before the next is read. MAP is made where there is none. What
-cannot be read, or is no frame of a place (black, blank, a covered lens), is named and left out.
+cannot be read, is no frame of a place (black, blank, a covered lens), or was added before (by a
+command that was cut, say), is named and left out.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime.growing import contents
 from tatvpr_edge.runtime.localizer import Localizer
-from tatvpr_edge.runtime.mapwriter import MapWriter, check_shows, full_pose
+from tatvpr_edge.runtime.mapjournal import read_map
+from tatvpr_edge.runtime.mapwriter import MapWriter, check_shows, described, full_pose
 from tatvpr_edge.runtime.pixels import each_frame
 from tatvpr_edge.spec.errors import FrameError, UsageError
 from tatvpr_edge.spec.lines import left_out
+from tatvpr_edge.spec.maptypes import make_places
 from tatvpr_edge.spec.text import printable
 
 
@@ -53,18 +57,24 @@ def _add(arguments: argparse.Namespace) -> tuple[list[int], list[dict[str, str]]
     """The places' numbers; the frames left out, each with its name and the reason."""
     if len(arguments.frames) > 1 and (arguments.pose or arguments.tag):
         raise UsageError("--pose and --tag are of one frame: add frames one by one with them")
-    pose = None if arguments.pose is None else full_pose(_numbers(arguments.pose))
+    pose = full_pose(None if arguments.pose is None else _numbers(arguments.pose))
     artifact = arguments.artifact or default_artifact()[0]
     with Localizer(artifact) as localizer, contextlib.ExitStack() as stack:
 
         @functools.cache
-        def writer() -> MapWriter:  # no map is made before there is a frame for it
-            return stack.enter_context(MapWriter(arguments.map, localizer))
+        def writer() -> tuple[MapWriter, set[bytes]]:  # no map before there is a frame for it
+            made = stack.enter_context(MapWriter(arguments.map, localizer))
+            return made, set(contents(read_map(arguments.map).places()))
 
         def add(name: str, pixels: NDArray[np.uint8]) -> int:
             frame = check_frame(pixels)
             check_shows(localizer.engine, frame)
-            return writer().add(frame, pose, arguments.tag or os.path.basename(name))
+            (to, there), tag = writer(), arguments.tag or os.path.basename(name)
+            rows = described(localizer, to.info, frame)
+            place = make_places(to.info, [row[None] for row in rows], pose[None], [tag])
+            if contents(place)[0] in there:
+                raise FrameError("it stands in the map already")
+            return to.add(rows, pose, tag)
 
         added, skipped = each_frame(arguments.frames, add)
     if not added:

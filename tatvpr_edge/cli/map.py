@@ -101,7 +101,10 @@ def build(frames: str, output: str, artifact: str | None, as_json: bool, **optio
 @recording_options
 @json_option
 def add(map_path: str, frames: str, artifact: str | None, as_json: bool, **options: Any) -> None:
-    """Add the frames of FRAMES to MAP: all that can be used or, on any failure, none."""
+    """Add the frames of FRAMES to MAP: all that can be used or, on any failure, none.
+
+    What MAP has of them already, as after a command that was cut, is not added again.
+    """
     from tatvpr_edge.mapping import extend_map
     from tatvpr_edge.runtime import PlaceMap
 

@@ -108,6 +108,7 @@ def report_map(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
         document["poses_from"] = made.poses_from
         document["unplaced"] = made.unplaced
         document["places_with_neighbours"] = made.neighbours
+        document["known"] = made.known
         document["skipped"] = [asdict(frame) for frame in made.skipped]
     if as_json:
         print_json(document)
@@ -126,18 +127,21 @@ def report_map(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
     if made is None and document["neighbours"]:
         say("neighbours: places keep a part of theirs along a drive")
     if made is not None:
+        used = made.places + made.known
         if made.poses_from == "none":
             say("positions: none; a poses.csv in the folder, --poses or --poses-topic gives them")
         else:
             say(f"positions: {document['pose_frame']}, from {made.poses_from}")
         if made.neighbours:
             say(
-                f"neighbours: {made.neighbours} of {made.places} places keep a part of theirs "
-                "along a drive"
+                f"neighbours: {made.neighbours} of {used} places keep a part of theirs along a "
+                "drive"
             )
         if made.unplaced:
-            note(f"{made.unplaced} of {made.places} frames have no position")
-        note_left_out(made.skipped, made.places + len(made.skipped), strict=True)
+            note(f"{made.unplaced} of {used} frames have no position")
+        if made.known:
+            note(f"{made.known} of {used} frames stand in the map already: not added again")
+        note_left_out(made.skipped, used + len(made.skipped), strict=True)
     if document["places_in_journal"]:
         say(f"journal: {document['places_in_journal']} places ('map compact' folds them in)")
     if document["torn_journal_bytes"]:

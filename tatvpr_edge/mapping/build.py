@@ -18,7 +18,8 @@ from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.recordings.opening import frames_of
 from tatvpr_edge.mapping.recordings.picking import Picking
 from tatvpr_edge.runtime import Localizer, PlaceMap
-from tatvpr_edge.runtime.mapjournal import append_drive, check_free
+from tatvpr_edge.runtime.growing import contents, taken
+from tatvpr_edge.runtime.mapjournal import append_drive, check_free, read_map
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
@@ -42,7 +43,9 @@ class BuiltMap:
         poses_from: the table's path, a recording's topic, "names" or "none".
         skipped: frames that could not be read or show nothing, with the reason.
         unplaced: places of unknown position, where others of this call have one.
-        neighbours: places that keep a part of a neighbour's descriptor, along a drive.
+        neighbours: places of these frames that keep a part of a neighbour's descriptor, along a
+            drive.
+        known: frames whose very place (descriptors, position, name) the map had already.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class BuiltMap:
     skipped: tuple[Skipped, ...]
     unplaced: int = 0
     neighbours: int = 0
+    known: int = 0
 
 
 def build_map(
@@ -132,7 +136,8 @@ def extend_map(
     one_drive: bool = False,
     progress: Step | None = None,
 ) -> BuiltMap:
-    """Add a folder of frames to a map: all that can be used or, on any failure, none.
+    """Add a folder of frames to a map: all that can be used or, on any failure, none. What the map
+    has of them already, as after a call that was cut once it had added them, is not added again.
 
     Args: as :func:`build_map`.
 
@@ -147,8 +152,8 @@ def extend_map(
     files, found = frames_and_poses(frames, poses, pose_frame, picking)
     stored = place_map.stored
     held = [of["drive"] for of in (stored.base.moments, stored.added.moments) if len(of)]
-    taken = max((1 + int(numbers.max()) for numbers in held), default=0)
-    _check_drives(drives_of(files, one_drive), taken)
+    numbered = max((1 + int(numbers.max()) for numbers in held), default=0)
+    _check_drives(drives_of(files, one_drive), numbered)
     if found.source != "none" and found.frame != info.pose_frame:
         raise MapError(
             f"the map's positions are {info.pose_frame}, those of the frames are {found.frame}: "
@@ -162,8 +167,13 @@ def extend_map(
     if views:
         described, beside = leaning(described, files, found, one_drive)
     places = _places(info, described, files, found, one_drive)
-    append_drive(target, places, neighbours=beside > 0, made_for=info)
-    return _built(target, described, found, beside)
+    # As the map stands now: describing took its time.
+    there = set(contents(read_map(target).places()))
+    new = [place for place, holds in enumerate(contents(places)) if holds not in there]
+    if new:
+        places = taken(places, np.array(new, np.int64))
+        append_drive(target, places, neighbours=beside > 0, made_for=info)
+    return _built(target, described, found, beside, len(described.kept) - len(new))
 
 
 def frames_and_poses(
@@ -247,9 +257,9 @@ def _drives(names: Sequence[str]) -> tuple[list[int], list[int]]:
     return drives, orders
 
 
-def _built(path: Path, described: Described, found: Poses, beside: int) -> BuiltMap:
-    places = len(described.kept)
+def _built(path: Path, described: Described, found: Poses, beside: int, known: int = 0) -> BuiltMap:
+    places = len(described.kept) - known
     unknown = int(np.isnan(found.values[described.kept, 0]).sum())
     unplaced = 0 if found.source == "none" else unknown
     skipped = described.skipped
-    return BuiltMap(path, places, found.frame, found.source, skipped, unplaced, beside)
+    return BuiltMap(path, places, found.frame, found.source, skipped, unplaced, beside, known)

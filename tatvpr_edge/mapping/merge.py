@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from tatvpr_edge.mapping.build import check_new
-from tatvpr_edge.runtime.growing import taken
+from tatvpr_edge.runtime.growing import contents, taken
 from tatvpr_edge.runtime.mapjournal import StoredMap, read_map
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.maptypes import MAX_DRIVES, Band, MapInfo, Places
@@ -108,14 +107,8 @@ def _marks(places: Places) -> list[bytes]:
     merging changes, and how often it was confirmed since."""
     moments = places.moments.copy()
     moments["drive"] = moments["confirmed"] = 0
-    columns = [moments, np.nan_to_num(places.poses)]
-    for rows in places.rows:
-        columns += [rows.data] if rows.norms is None else [rows.data, rows.norms]
-    made = []
-    for place, tag in enumerate(places.tags):
-        parts = [column[place].tobytes() for column in columns]
-        made.append(blake2b(b"".join([*parts, tag.encode()]), digest_size=16).digest())
-    return made
+    held = contents(places)
+    return [moment.tobytes() + holds for moment, holds in zip(moments, held, strict=True)]
 
 
 def _check_goes_with(path: Path, info: MapInfo, other_path: Path, other: MapInfo) -> None:

@@ -15,19 +15,20 @@ from support.deaths import dies_at
 from tatvpr_edge.cli import main
 
 MAP = ("map", "build", "frames", "--bands", "1")
-ADD = ("map", "add", "m", "frames")
+ADD = ("map", "add", "m", "more/frames")
 
 
 @pytest.fixture
 def start(ram_path: Path, tiny_host: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that a command begins with: 24 frames along a line."""
+    """The folder that a command begins with: 24 frames along a line, twice under other names."""
     place = ram_path / "start"
-    (place / "frames").mkdir(parents=True)
-    rows = ["name,x,y"]
-    for index, frame in enumerate(scenes(24, 48, 64)):
-        Image.fromarray(frame).save(place / "frames" / f"{index:02}.png")
-        rows.append(f"{index:02}.png,{10 * index},0")
-    (place / "frames" / "poses.csv").write_text("\n".join(rows))
+    for folder, name in ((place / "frames", ""), (place / "more" / "frames", "again ")):
+        folder.mkdir(parents=True)
+        rows = ["name,x,y"]
+        for index, frame in enumerate(scenes(24, 48, 64)):
+            Image.fromarray(frame).save(folder / f"{name}{index:02}.png")
+            rows.append(f"{name}{index:02}.png,{10 * index},0")
+        (folder / "poses.csv").write_text("\n".join(rows))
     monkeypatch.setenv("TATVPR_EDGE_ROOT", str(ram_path / "deployed"))
     return place
 
@@ -47,6 +48,7 @@ def state(place: Path) -> dict[str, bytes]:
     [
         ([], (*MAP, "-o", "m")),
         ([(*MAP, "-o", "m"), ADD], ("map", "prune", "m", "--max-places", "20")),
+        ([(*MAP, "-o", "m")], ADD),
         ([(*MAP, "-o", "m"), ADD], ("map", "compact", "m")),
         ([(*MAP, "-o", "m"), ADD], ("map", "calibrate", "m", "--within", "11", "--sequence", "1")),
         (
@@ -93,7 +95,7 @@ def test_the_second_run_mends_what_a_killed_one_left(
         again = run(words)
         said = capsys.readouterr().err
         assert again == 0 or (done and said.count("error: ") == 1), f"change {change}: {said}"
-        if again:  # it had nothing to write; who has takes the lock over
+        if done:  # it had nothing to write; who has takes the lock over
             (place / "m.lock").unlink(missing_ok=True)
         assert state(place) == wanted, f"change {change}"
         shutil.rmtree(place)

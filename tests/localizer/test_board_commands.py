@@ -210,10 +210,29 @@ def test_a_board_leaves_out_a_frame_of_nothing(
     assert said.returncode == 0 and "places 0 to 1 added" in said.stdout
     assert said.stderr.startswith(f"left out: {black}: the frame shows no structure")
     assert said.stderr.splitlines()[1:] == ["left out: 1 of 3 frames"]
-    document = json.loads(bare([*add, str(black), str(hall), "--json"]).stdout)
+    lift = write_ppm(tmp_path / "5.ppm", frames[5])
+    document = json.loads(bare([*add, str(black), str(lift), "--json"]).stdout)
     assert document["added"] == [2] and document["skipped"][0]["name"] == str(black)
     said = bare([*add, str(black)])
     assert said.returncode == 1 and said.stderr.startswith("error: nothing was added: ")
+
+
+def test_a_board_adds_what_a_command_that_was_cut_left_and_nothing_twice(
+    tiny_host: Path, frames: NDArray[np.uint8], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It began anew: places that stand twice have no margin, and are not accepted any longer."""
+    names = [str(write_ppm(tmp_path / f"{i}.ppm", frames[i])) for i in range(4)]
+    add = ["map-add", str(tmp_path / "m"), "--artifact", str(tiny_host)]
+    assert main([*add, *names[:2]]) == 0  # as far as it came
+    assert main([*add, *names]) == 0
+    shown = capsys.readouterr()
+    assert "places 2 to 3 added" in shown.out and "left out: 2 of 4 frames" in shown.err
+    assert f"{names[0]}: it stands in the map already" in shown.err
+    assert main([*add, *names]) == 1
+    assert "error: nothing was added: " in capsys.readouterr().err
+    assert main([*add, names[0], "--pose", "0,0"]) == 0
+    assert main([*add, names[1], "--tag", "the hall"]) == 0
+    assert "place 5 added" in capsys.readouterr().out
 
 
 def test_a_board_makes_no_map_for_frames_that_cannot_be_read(

@@ -22,7 +22,7 @@ from tatvpr_edge.mapping import (
     is_recording,
 )
 from tatvpr_edge.runtime import Localizer, PlaceMap
-from tatvpr_edge.runtime.mapjournal import append_drive, read_map
+from tatvpr_edge.runtime.mapjournal import append_drive, map_file, read_map
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.maptypes import MAX_DRIVES, make_places
 
@@ -235,7 +235,7 @@ def test_every_folder_is_a_drive_of_its_own(frames: Path, tiny_host: Path, tmp_p
     with Localizer(artifact=tiny_host) as localizer:
         tatvpr_edge.build_map(localizer, frames, target)
         for folder in (frames, frames / "b"):
-            extend_map(localizer, folder, target)
+            extend_map(localizer, folder, target, views=False)
     moments = read_map(target).places().moments
     assert moments["drive"].tolist() == [0, 1, 1, 2, 3, 3, 4, 4]
     assert moments["order"].tolist() == [0, 0, 1, 0, 0, 1, 0, 1]
@@ -247,14 +247,43 @@ def test_the_folders_of_one_recording_can_be_one_drive(
     """A recorder that begins a folder each minute made as many drives, whose ends knew nothing of
     each other."""
     (frames / "poses.csv").write_text("name,x,y\na.jpg,0,0\nb/a.jpg,1,0\nb/c.png,2,0\n")
+    target, other = tmp_path / "m.placemap", tmp_path / "other"
+    with Localizer(artifact=tiny_host) as localizer:
+        leaning = tatvpr_edge.build_map(localizer, frames, tmp_path / "leaning", one_drive=True)
+        assert leaning.neighbours == 3
+        for path in (target, other):
+            tatvpr_edge.build_map(localizer, frames, path, one_drive=True, views=False)
+        assert extend_map(localizer, frames, target, one_drive=True).neighbours == 3
+        assert extend_map(localizer, frames, other).neighbours == 2
+    for path, drives, orders in ((target, [1, 1, 1], [0, 1, 2]), (other, [1, 2, 2], [0, 0, 1])):
+        moments = read_map(path).places().moments
+        assert moments["drive"].tolist() == [0, 0, 0, *drives]
+        assert moments["order"].tolist() == [0, 1, 2, *orders]
+
+
+def test_frames_that_stand_in_the_map_are_not_added_again(
+    frames: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    """A command that was killed once its record stood, and given again, added them twice: a place
+    that stands twice, of unknown position, has no margin, and nothing of it is accepted."""
     target = tmp_path / "m.placemap"
     with Localizer(artifact=tiny_host) as localizer:
-        assert tatvpr_edge.build_map(localizer, frames, target, one_drive=True).neighbours == 3
-        assert extend_map(localizer, frames, target, one_drive=True).neighbours == 3
-        assert extend_map(localizer, frames, target).neighbours == 2
-    moments = read_map(target).places().moments
-    assert moments["drive"].tolist() == [0, 0, 0, 1, 1, 1, 2, 3, 3]
-    assert moments["order"].tolist() == [0, 1, 2, 0, 1, 2, 0, 0, 1]
+        tatvpr_edge.build_map(localizer, frames / "a.jpg", target, views=False)
+        first = extend_map(localizer, frames, target, views=False)
+        assert (first.places, first.known) == (2, 1)
+        before = read_map(target)
+        again = extend_map(localizer, frames, target, views=False)
+        assert (again.places, again.known, again.unplaced) == (0, 3, 0)
+        assert len(read_map(target)) == 3 and map_file(target) == before.file
+        shutil.copy(frames / "b" / "c.png", frames / "b" / "d.png")
+        grown = extend_map(localizer, frames, target, views=False)
+        assert (grown.places, grown.known) == (1, 3)
+        rows = ("name,x,y", "a.jpg,0,0", "b/a.jpg,1,0", "b/c.png,2,0", "b/d.png,,")
+        (frames / "poses.csv").write_text("\n".join(rows))
+        placed = extend_map(localizer, frames, target, views=False)
+        assert (placed.places, placed.known) == (3, 1)  # the last is as unknown as it was
+    places = read_map(target).places()
+    assert places.tags == ("a.jpg", "b/a.jpg", "b/c.png", "b/d.png", "a.jpg", "b/a.jpg", "b/c.png")
 
 
 def test_more_folders_than_a_map_has_numbers_for_drives_are_refused(

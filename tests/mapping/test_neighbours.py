@@ -88,7 +88,8 @@ def test_a_frame_that_is_left_out_takes_its_own_position_with_it(
     frames = folder_of(tmp_path / "frames", scenes(5), xs := [0, 500, 4, 1000, 1004])
     (frames / "01.png").write_bytes(b"no picture")
     with Localizer(tiny_host) as localizer:
-        made = tatvpr_edge.build_map(localizer, frames, path := tmp_path / "m")
+        made = tatvpr_edge.build_map(localizer, frames, tmp_path / "m")
+        tatvpr_edge.build_map(localizer, frames, path := tmp_path / "single", views=False)
         added = extend_map(localizer, frames, path)
     assert (made.places, made.neighbours, added.places, added.neighbours) == (4, 4, 4, 4)
     place_map = PlaceMap(path)
