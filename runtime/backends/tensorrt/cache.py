@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def entry_key(artifact: Artifact, machine: Machine) -> str:
     """Name of the folder of an artifact's engine on a machine."""
     document = {
         "format": _FORMAT,
-        "machine": machine.to_dict(),
+        "machine": asdict(machine),
         "content": content_hash(artifact),
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:40]
@@ -194,7 +194,7 @@ def publish(
     mark = {
         "format": _FORMAT,
         "key": key,
-        "machine": machine.to_dict(),
+        "machine": asdict(machine),
         "content": content,
         "hashes": hashes,
     }

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,7 +46,7 @@ from tatvpr_edge.spec.sealed import seal
 def identify(device: Device) -> dict[str, Any]:
     """The machine, and how much memory the builder wants."""
     return {
-        "machine": this_machine(device.driver).to_dict(),
+        "machine": asdict(this_machine(device.driver)),
         "build_memory_bytes": device.recipe.build_memory_bytes,
     }
 

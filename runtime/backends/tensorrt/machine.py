@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tatvpr_edge.runtime.backends.tensorrt.engine import tensorrt_module
@@ -23,10 +23,6 @@ class Machine:
     cuda: str
     driver: str
     tensorrt: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
 
 
 def this_machine(driver: Driver) -> Machine:

@@ -62,12 +62,7 @@ class ServiceServer:
         for name, answer in answers.items():
             request, reply = SERVICES[name]
             asked, said = names.dds_service(f"/{node}/{name}")
-            reader = DataReader(
-                participant, Topic(participant, asked, request, qos=_SERVICE), qos=_SERVICE
-            )
-            writer = DataWriter(
-                participant, Topic(participant, said, reply, qos=_SERVICE), qos=_SERVICE
-            )
+            reader, writer = _ends(participant, (asked, request), (said, reply))
             self._ends.append((reader, writer, reply, answer))
             self._waiting.attach(unread(reader))
         self._thread = threading.Thread(target=self._run, name="tatvpr-services", daemon=True)
@@ -119,12 +114,8 @@ class ServiceClient:
         self.request_type, reply = SERVICES[service]
         self._name = names.resolved(f"/{node}/{service}", node)
         asked, said = names.dds_service(self._name)
-        self._reader: Any = DataReader(
-            participant, Topic(participant, said, reply, qos=_SERVICE), qos=_SERVICE
-        )
-        self._writer: Any = DataWriter(
-            participant, Topic(participant, asked, self.request_type, qos=_SERVICE), qos=_SERVICE
-        )
+        request = asked, self.request_type
+        self._reader, self._writer = _ends(participant, (said, reply), request)
         self._waiting = WaitSet(participant)
         self._waiting.attach(unread(self._reader))
         self._guid = secrets.randbits(64)
@@ -167,6 +158,15 @@ class ServiceClient:
                 if (reply.client_guid, reply.sequence_number) == (self._guid, number):
                     return reply
         raise DeployError(f"service {self._name} did not answer within {timeout_s:g} s")
+
+
+def _ends(
+    participant: DomainParticipant, read: tuple[str, type], written: tuple[str, type]
+) -> tuple[Any, Any]:
+    """Reader and writer of two topics, each by its name and type."""
+    reader: Any = DataReader(participant, Topic(participant, *read, qos=_SERVICE), qos=_SERVICE)
+    writer: Any = DataWriter(participant, Topic(participant, *written, qos=_SERVICE), qos=_SERVICE)
+    return reader, writer
 
 
 def _wait_matched(reader: Any, writer: Any) -> None:
