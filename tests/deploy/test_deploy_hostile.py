@@ -220,10 +220,12 @@ def test_a_broken_board_does_not_end_the_report_of_a_fleet(
     options = quick_options(ram_path / "unused", wheel)
     true_deploy = push.deploy
 
-    def one_is_broken(transport: Any, artifact: Any, place_map: Any, own: Options) -> Any:
+    def one_is_broken(
+        transport: Any, artifact: Any, place_map: Any, own: Options, on_event: Any
+    ) -> Any:
         if Path(str(own.root)).name == "three":
             own = replace(own, modules=board_that("if message['op'] == 'commit': answer = {}"))
-        return true_deploy(transport, artifact, place_map, own)
+        return true_deploy(transport, artifact, place_map, own, on_event)
 
     monkeypatch.setattr("tatvpr_edge.deploy.inventory.deploy", one_is_broken)
     outcomes = list(deploy_all(boards, None, None, options, parallel=1))
