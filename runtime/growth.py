@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 F32 = NDArray[np.float32]
 #: A map that reached its limit is thinned out to this share of it: pruning rewrites the file.
 PRUNED_TO = 0.9
-#: Up to this share of that, confirmed places stay. Beyond, hardly any of the others would: what was
-#: just added would always go before anything named it, and the robot would learn no new wing.
-CONFIRMED_TO = 0.9
+#: Where confirmed places leave less of it than this share, or than two places, it takes no more:
+#: every frame would rewrite the file, and what it brought would go with the next.
+LEAST_FREED = 0.02
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,17 @@ def offer(
             if score >= novelty:
                 return Addition(None, f"place {best.place} looks like it ({score:.3f})", score)
     pruned = None
-    most = _thinned_to(place_map, tag, max_places, max_bytes)
-    if most is not None:
-        if most < 1:
-            reason = "the map is full: its limit leaves no place beside this one: give it more room"
+    limits = _limits(place_map, tag, max_places, max_bytes)
+    if limits is not None:
+        to, room = limits
+        most = max(to, place_map.confirmed, 1)
+        # What was confirmed stays, so that a map may be full for good; a robot drives on then.
+        if most > to and room + 1 - most < max(2, room * LEAST_FREED):
+            reason = (
+                "the map is full, and what was confirmed stays: give it more room, or begin another"
+            )
             return Addition(None, reason, score)
-        pruned = place_map.prune(most, int(most * CONFIRMED_TO))
+        pruned = place_map.prune(most)
     place = place_map.add(descriptors, whole_pose, tag, seen_s)
     if pruned is None:
         return Addition(place, None, score)
@@ -133,18 +138,21 @@ def novelty_position(pose: NDArray[np.float64]) -> list[float]:
     return known
 
 
-def _thinned_to(
+def _limits(
     place_map: PlaceMap, tag: str, max_places: int | None, max_bytes: int | None
-) -> int | None:
-    """To how many places the map is pruned before one more is added; None: there is room for it."""
+) -> tuple[int, int] | None:
+    """To how many places the map is pruned before one more is added, and up to how many leave room
+    for it; None where there is room."""
     count, size = len(place_map), place_map.file_bytes
-    most: list[float] = []
+    pruned_to, room = [], []
     if max_places is not None and count + 1 > max_places:
-        most += [max_places * PRUNED_TO, max_places - 1]
+        room.append(int(max_places) - 1)
+        pruned_to.append(min(int(max_places * PRUNED_TO), room[0]))
     one_more = append_bytes(place_map.info, tag)
     if max_bytes is not None and size + one_more > max_bytes:
-        most += [count * PRUNED_TO * max_bytes / size, count * (max_bytes - one_more) / size]
-    return int(min(most)) if most else None
+        room.append(int(count * (max_bytes - one_more) / size))
+        pruned_to.append(min(int(count * PRUNED_TO * max_bytes / size), room[-1]))
+    return (min(pruned_to), min(room)) if room else None
 
 
 def check_terms(novelty: Any, novelty_m: Any, max_places: Any, max_bytes: Any) -> dict[str, float]:

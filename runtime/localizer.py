@@ -356,10 +356,9 @@ class Localizer(Settings):
                 what looks alike elsewhere is no reason to leave a new place out.
             max_places, max_bytes: where one more place would make the map larger, it is first
                 thinned out to nine tenths: the places most like their neighbours along a drive
-                go. Confirmed ones stay (:meth:`confirm`, and places at least a minute old that an
-                accepted match named, and none like them in the minute before), unless they are
-                more than nine tenths of what is left: counts are then halved until they are at
-                most half of it, so that where the robot no longer comes makes room.
+                go, never confirmed ones (:meth:`confirm`, and places at least a minute old that
+                an accepted match named, and none like them in the minute before). Where those
+                leave less than two places, or a fiftieth, nothing is added.
             time_s: when it was seen, in seconds since 1970; None: now.
             map: one of :meth:`open_map`; None: as set.
 

@@ -328,7 +328,7 @@ class PlaceMap(OneProcess):
             return done.number
 
     def confirm(self, place: int, mark: str | None = None) -> None:
-        """Count that ``place`` was recognised: others go before it. On the disk when pruned.
+        """Count that ``place`` was recognised: pruning keeps it. On the disk when pruned.
 
         Args:
             place: its number.
@@ -379,14 +379,9 @@ class PlaceMap(OneProcess):
             if seen_us == 0 or abs(from_s - seen_us / 1e6) >= RECOGNISED_AFTER_S:
                 self._confirmed[place] = self._confirmed.get(place, 0) + 1
 
-    def prune(self, most: int, confirmed_to: int | None = None) -> Pruned:
+    def prune(self, most: int) -> Pruned:
         """Drop the most redundant places until ``most`` are left; those that stay keep their order
         and get new numbers (see :mod:`tatvpr_edge.runtime.pruning`).
-
-        Args:
-            confirmed_to: up to how many confirmed places all of them stay; None: up to ``most``.
-                Where there are more, all counts are halved until at most half of ``most`` is
-                confirmed, and the others may go.
 
         Raises:
             MapError: nothing was dropped; the text says why.
@@ -409,10 +404,8 @@ class PlaceMap(OneProcess):
                         seen = int(moments["confirmed"][to[place]]) + times
                         moments["confirmed"][to[place]] = min(seen, 255)
                 places = replace(places, moments=moments)
-                done.append(prune(self.info, places, most, confirmed_to))
-                left = taken(places, done[0].keep)
-                left.moments["confirmed"] = done[0].confirmed
-                return stored.base.info, [left]
+                done.append(prune(self.info, places, most))
+                return stored.base.info, [taken(places, done[0].keep)]
 
             rewrite(self.path, change)
             self._sha256 = None  # whoever may prune it made another file of it
@@ -438,7 +431,7 @@ class PlaceMap(OneProcess):
 
     @property
     def confirmed(self) -> int:
-        """How many places were confirmed: others go before these when the map is pruned."""
+        """How many places were confirmed, and stay when the map is pruned."""
         with self._counting:
             kept = np.concatenate(self._now.moments())["confirmed"] > 0
             kept[list(self._confirmed)] = True

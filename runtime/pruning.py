@@ -2,8 +2,7 @@
 
 A place is as good as gone from a map's answers only where nothing like it is left. Places are
 dropped one by one, always one of the two neighbours (along a drive) that are most alike of all that
-are left. One that was confirmed goes only where too many were, and it for long no more. NumPy only:
-it runs on the board.
+are left; never one that was confirmed. NumPy only: it runs on the board.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.maptypes import MapInfo, Places
 from tatvpr_edge.spec.scores import pair_scores, score_of_cosine
 
@@ -35,13 +35,11 @@ class Pruned:
         dropped: how many go.
         covered: float32 [dropped]: how alike each is to the more alike of its neighbours that
             stay (cosine, or its likeness for binary maps).
-        confirmed: uint8 [keep]: how often each that stays counts as recognised from now on.
     """
 
     keep: NDArray[np.int64]
     dropped: int
     covered: F32
-    confirmed: NDArray[np.uint8]
 
     @property
     def least_covered(self) -> float | None:
@@ -68,20 +66,19 @@ def along_drives(places: Places) -> NDArray[np.int64]:
     return np.lexsort((np.arange(len(places)), moments["order"], moments["drive"]))
 
 
-def prune(info: MapInfo, places: Places, most: int, confirmed_to: int | None = None) -> Pruned:
+def prune(info: MapInfo, places: Places, most: int) -> Pruned:
     """What stays when ``places`` shall be ``most``.
 
-    Args:
-        confirmed_to: up to how many confirmed places all of them stay; None: up to ``most``. Where
-            there are more, all counts are halved until at most half of what stays is confirmed:
-            whatever robots come to is confirmed again, and what they do not makes room.
+    Raises:
+        MapError: more than ``most`` places were confirmed.
     """
     count = len(places)
-    confirmed = places.moments["confirmed"].copy()
-    if np.count_nonzero(confirmed) > (most if confirmed_to is None else confirmed_to):
-        while np.count_nonzero(confirmed) > most // 2:
-            confirmed >>= 1
-    protected = confirmed > 0
+    protected = places.moments["confirmed"] > 0
+    if most < 1 or int(protected.sum()) > most:
+        raise MapError(
+            f"{int(protected.sum())} of {count} places were confirmed, and those stay: they do not "
+            f"become {most}"
+        )
     order = along_drives(places)
     before, after = _links(places, order)
     alive = np.ones(count, bool)
@@ -94,8 +91,7 @@ def prune(info: MapInfo, places: Places, most: int, confirmed_to: int | None = N
     )
     keep = np.flatnonzero(alive)
     gone = np.flatnonzero(~alive)
-    covered = _covered(info, places, order, alive, gone)
-    return Pruned(keep, len(gone), covered, confirmed[keep])
+    return Pruned(keep, len(gone), _covered(info, places, order, alive, gone))
 
 
 def _links(places: Places, order: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

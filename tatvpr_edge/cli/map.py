@@ -215,7 +215,6 @@ def _figures(found: MapStats) -> Iterator[str]:
 def prune(map_path: str, max_places: int, as_json: bool) -> None:
     """Drop the places of MAP that are most like their neighbours; confirmed ones stay.
 
-    Where more were confirmed than shall stay, those of them that were confirmed least often may go.
     Those that stay keep their order and get new numbers. MAP is replaced as a whole, or not at all.
     """
     from tatvpr_edge.runtime import PlaceMap
