@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -109,6 +109,15 @@ def contents(places: Places) -> list[bytes]:
         parts = [column[place].tobytes() for column in columns]
         made.append(blake2b(b"".join([*parts, tag.encode()]), digest_size=_MARK_BYTES).digest())
     return made
+
+
+def standing(parts: Sequence[Places], tags: Collection[str]) -> set[bytes]:
+    """What those places of a map hold that have one of these ``tags``: others are not looked at."""
+    there = set[bytes]()
+    for places in parts:
+        named = [place for place, tag in enumerate(places.tags) if tag in tags]
+        there.update(contents(taken(places, np.array(named, np.int64))))
+    return there
 
 
 @dataclass(frozen=True)

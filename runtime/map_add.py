@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.frame import check_frame
-from tatvpr_edge.runtime.growing import contents
+from tatvpr_edge.runtime.growing import contents, standing
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapjournal import read_map
 from tatvpr_edge.runtime.mapwriter import MapWriter, check_shows, described, full_pose
@@ -57,6 +57,7 @@ def _add(arguments: argparse.Namespace) -> tuple[list[int], list[dict[str, str]]
     """The places' numbers; the frames left out, each with its name and the reason."""
     if len(arguments.frames) > 1 and (arguments.pose or arguments.tag):
         raise UsageError("--pose and --tag are of one frame: add frames one by one with them")
+    tags = {arguments.tag or os.path.basename(name) for name in arguments.frames}
     pose = full_pose(None if arguments.pose is None else _numbers(arguments.pose))
     artifact = arguments.artifact or default_artifact()[0]
     with Localizer(artifact) as localizer, contextlib.ExitStack() as stack:
@@ -64,7 +65,8 @@ def _add(arguments: argparse.Namespace) -> tuple[list[int], list[dict[str, str]]
         @functools.cache
         def writer() -> tuple[MapWriter, set[bytes]]:  # no map before there is a frame for it
             made = stack.enter_context(MapWriter(arguments.map, localizer))
-            return made, set(contents(read_map(arguments.map).places()))
+            stored = read_map(arguments.map)
+            return made, standing([stored.base.places(), stored.added], tags)
 
         def add(name: str, pixels: NDArray[np.uint8]) -> int:
             frame = check_frame(pixels)
@@ -72,9 +74,12 @@ def _add(arguments: argparse.Namespace) -> tuple[list[int], list[dict[str, str]]
             (to, there), tag = writer(), arguments.tag or os.path.basename(name)
             rows = described(localizer, to.info, frame)
             place = make_places(to.info, [row[None] for row in rows], pose[None], [tag])
-            if contents(place)[0] in there:
+            (holds,) = contents(place)
+            if holds in there:
                 raise FrameError("it stands in the map already")
-            return to.add(rows, pose, tag)
+            number = to.add(rows, pose, tag)
+            there.add(holds)  # FRAME may name it twice
+            return number
 
         added, skipped = each_frame(arguments.frames, add)
     if not added:

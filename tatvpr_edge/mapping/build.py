@@ -12,13 +12,13 @@ import numpy as np
 
 from tatvpr_edge.mapping.describe import Band, Described, Skipped, Step, describe_frames
 from tatvpr_edge.mapping.files import FrameFile, drives_of
-from tatvpr_edge.mapping.neighbours import leaning
+from tatvpr_edge.mapping.neighbours import Bools, beside, leaning, lent
 from tatvpr_edge.mapping.poses import Poses, find_poses
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.recordings.opening import frames_of
 from tatvpr_edge.mapping.recordings.picking import Picking
 from tatvpr_edge.runtime import Localizer, PlaceMap
-from tatvpr_edge.runtime.growing import contents, taken
+from tatvpr_edge.runtime.growing import contents, standing, taken
 from tatvpr_edge.runtime.mapjournal import append_drive, check_free, read_map
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
@@ -100,12 +100,12 @@ def build_map(
     described = describe_frames(
         localizer, files, pairs, progress, strict, as_places=True, views=views
     )
-    beside = 0
+    linked = np.zeros(max(len(described.kept) - 1, 0), np.bool_)
     if views:
-        described, beside = leaning(described, files, found, one_drive)
-    info = replace(info, neighbours=beside > 0)
+        described, linked = leaning(described, files, found, one_drive)
+    info = replace(info, neighbours=bool(linked.any()))
     write_map(target, info, [_places(info, described, files, found, one_drive)], new=True)
-    return _built(target, described, found, beside)
+    return _built(target, described, found, linked)
 
 
 def check_new(output: PathLike, otherwise: str = "extend it with 'map add'") -> Path:
@@ -163,17 +163,26 @@ def extend_map(
     described = describe_frames(
         localizer, files, bands, progress, strict, as_places=True, views=views
     )
-    beside = 0
+    alone, linked = described, np.zeros(max(len(described.kept) - 1, 0), np.bool_)
     if views:
-        described, beside = leaning(described, files, found, one_drive)
+        described, linked = leaning(described, files, found, one_drive)
     places = _places(info, described, files, found, one_drive)
     # As the map stands now: describing took its time.
-    there = set(contents(read_map(target).places()))
-    new = [place for place, holds in enumerate(contents(places)) if holds not in there]
-    if new:
-        places = taken(places, np.array(new, np.int64))
-        append_drive(target, places, neighbours=beside > 0, made_for=info)
-    return _built(target, described, found, beside, len(described.kept) - len(new))
+    stored = read_map(target)
+    there = standing([stored.base.places(), stored.added], set(places.tags))
+    new = np.array([holds not in there for holds in contents(places)], np.bool_)
+    if there and linked.any():  # a place at an end of what stands kept nothing of what came since
+        none = np.zeros_like(linked)
+        for before, behind in ((linked, none), (none, linked), (none, none)):
+            rows = [lent(part, before, behind) for part in alone.descriptors]
+            ends = _places(info, replace(alone, descriptors=rows), files, found, one_drive)
+            new &= [holds not in there for holds in contents(ends)]
+    if new.any():
+        places = taken(places, np.flatnonzero(new))
+        drives = np.unique(places.moments["drive"], return_inverse=True)[1]  # no number unused
+        places.moments["drive"] = drives
+        append_drive(target, places, neighbours=bool(linked.any()), made_for=info)
+    return _built(target, described, found, linked, int((~new).sum()))
 
 
 def frames_and_poses(
@@ -257,9 +266,19 @@ def _drives(names: Sequence[str]) -> tuple[list[int], list[int]]:
     return drives, orders
 
 
-def _built(path: Path, described: Described, found: Poses, beside: int, known: int = 0) -> BuiltMap:
+def _built(
+    path: Path, described: Described, found: Poses, linked: Bools, known: int = 0
+) -> BuiltMap:
     places = len(described.kept) - known
     unknown = int(np.isnan(found.values[described.kept, 0]).sum())
     unplaced = 0 if found.source == "none" else unknown
-    skipped = described.skipped
-    return BuiltMap(path, places, found.frame, found.source, skipped, unplaced, beside, known)
+    return BuiltMap(
+        path,
+        places,
+        found.frame,
+        found.source,
+        described.skipped,
+        unplaced,
+        beside(linked),
+        known,
+    )

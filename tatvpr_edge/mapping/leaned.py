@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tatvpr_edge.mapping.build import check_new
-from tatvpr_edge.mapping.neighbours import lent, linked
+from tatvpr_edge.mapping.neighbours import beside, lent, linked
 from tatvpr_edge.mapping.poses import Poses
 from tatvpr_edge.runtime.mapjournal import StoredMap, read_map, rewrite
 from tatvpr_edge.runtime.pruning import along_drives
@@ -91,11 +91,11 @@ def _leaned(path: Path, info: MapInfo, places: Places) -> tuple[Leaned, MapInfo,
         unit = np.empty((len(order), info.dim), np.float32)
         unit[order] = lent(_directions(stored_row)[order], here)
         rows.append(stored_rows(info, band, unit))
-    beside = int((np.append(here, False) | np.insert(here, 0, False)).sum())
+    neighbours = beside(here)
     was = any(band.calibration is not None for band in info.bands)
-    if beside:
+    if neighbours:
         info = replace(calibrated(info, [None] * len(info.bands)), neighbours=True)
-    done = Leaned(len(order), beside, was and beside > 0)
+    done = Leaned(len(order), neighbours, was and neighbours > 0)
     return done, info, replace(places, rows=tuple(rows))
 
 

@@ -56,8 +56,9 @@ _PAIRS = 4096
 
 def leaning(
     described: Described, files: Sequence[FrameFile], poses: Poses, one_drive: bool = False
-) -> tuple[Described, int]:
-    """``described`` with the parts of its places' neighbours, and how many places have one.
+) -> tuple[Described, Bools]:
+    """``described`` with the parts of its places' neighbours, and which these are, as
+    :func:`following`.
 
     Args:
         files, poses: what was described, with the frames that were left out.
@@ -68,8 +69,12 @@ def leaning(
     frames = [files[index] for index in kept]
     linked = following(frames, own, described.descriptors[0], kept, one_drive)
     rows = [lent(part, linked) for part in described.descriptors]
-    beside = np.append(linked, False) | np.insert(linked, 0, False)
-    return replace(described, descriptors=rows), int(beside.sum())
+    return replace(described, descriptors=rows), linked
+
+
+def beside(linked: Bools) -> int:
+    """How many places have a neighbour."""
+    return int((np.append(linked, False) | np.insert(linked, 0, False)).sum())
 
 
 def following(
@@ -233,16 +238,17 @@ def _alike(one: F32, other: F32) -> F32:
     return np.einsum("nd,nd->n", one, other)
 
 
-def lent(rows: F32, linked: Bools) -> F32:
+def lent(rows: F32, linked: Bools, behind: Bools | None = None) -> F32:
     """Descriptors float32 [N, D] of unit length, each with its part of its neighbours'.
 
     Args:
         linked: bool [N - 1], whether each place but the first is the neighbour of the one before.
+        behind: whether each but the last keeps a part of the one behind it; None: as ``linked``.
     """
-    parts = np.where(linked, np.float32(PART), np.float32(0))[:, None]
     total = rows.copy()
-    total[1:] += parts * rows[:-1]
-    total[:-1] += parts * rows[1:]
+    total[1:] += np.where(linked, np.float32(PART), np.float32(0))[:, None] * rows[:-1]
+    linked = linked if behind is None else behind
+    total[:-1] += np.where(linked, np.float32(PART), np.float32(0))[:, None] * rows[1:]
     length = np.linalg.norm(total, axis=1, keepdims=True)
     # Neighbours that cancel a place out are none; the place itself is.
     return np.where(length > 0, total / np.where(length > 0, length, 1), rows)

@@ -233,6 +233,10 @@ def test_a_board_adds_what_a_command_that_was_cut_left_and_nothing_twice(
     assert main([*add, names[0], "--pose", "0,0"]) == 0
     assert main([*add, names[1], "--tag", "the hall"]) == 0
     assert "place 5 added" in capsys.readouterr().out
+    more = str(write_ppm(tmp_path / "more.ppm", frames[4]))
+    assert main([*add, more, more]) == 0  # two patterns of a shell that both meet it
+    shown = capsys.readouterr()
+    assert "place 6 added" in shown.out and f"{more}: it stands in the map already" in shown.err
 
 
 def test_a_board_makes_no_map_for_frames_that_cannot_be_read(

@@ -286,6 +286,19 @@ def test_frames_that_stand_in_the_map_are_not_added_again(
     assert places.tags == ("a.jpg", "b/a.jpg", "b/c.png", "b/d.png", "a.jpg", "b/a.jpg", "b/c.png")
 
 
+def test_folders_that_stand_in_the_map_take_no_numbers_of_drives(
+    frames: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    """A folder a day, and all of them given each time, had used up every number in a year."""
+    target = tmp_path / "m.placemap"
+    with Localizer(artifact=tiny_host) as localizer:
+        tatvpr_edge.build_map(localizer, frames, target, views=False)
+        for day in ("c", "d"):
+            shutil.copytree(frames / "b", frames / day)
+            assert extend_map(localizer, frames, target, views=False).places == 2
+    assert read_map(target).places().moments["drive"].tolist() == [0, 1, 1, 2, 2, 3, 3]
+
+
 def test_more_folders_than_a_map_has_numbers_for_drives_are_refused(
     frames: Path, tiny_host: Path, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 import tatvpr_edge
 from support.artifacts import scenes
 from tatvpr_edge.cli import main
-from tatvpr_edge.mapping import FrameFile, Poses, extend_map, map_stats, merge_maps
+from tatvpr_edge.mapping import FrameFile, Poses, extend_map, frame_files, map_stats, merge_maps
 from tatvpr_edge.mapping.neighbours import PART, following, lent, neighbouring
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.models.evaluate import run
@@ -95,6 +95,23 @@ def test_a_frame_that_is_left_out_takes_its_own_position_with_it(
     place_map = PlaceMap(path)
     at = [(place_map.tag(place), place_map.pose(place)[0]) for place in range(8)]
     assert at == 2 * [(f"{number:02}.png", xs[number]) for number in (0, 2, 3, 4)]
+
+
+def test_a_drive_that_went_on_since_is_added_from_where_the_map_ends(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    """Its first and last places were added again, because neighbours that came since changed what
+    they keep: of two that say the same neither has a margin."""
+    frames = folder_of(tmp_path / "frames", scenes(6, 48, 64), [0, 4, 8, 12, 16, 300])
+    every = frame_files(frames)
+    with Localizer(tiny_host) as localizer:
+        for first, some in (("middle", every[1:4]), ("one", every[2:3]), ("alone", every[5:])):
+            tatvpr_edge.build_map(localizer, some, path := tmp_path / first)
+            added = extend_map(localizer, frames, path)
+            assert (added.places, added.known, added.neighbours) == (6 - len(some), len(some), 5)
+            tags = [PlaceMap(path).tag(place) for place in range(6)]
+            assert tags == [frame.name for frame in [*some, *(f for f in every if f not in some)]]
+            assert extend_map(localizer, frames, path).places == 0
 
 
 def test_pictures_of_unknown_order_stay_alone(tiny_host: Path, tmp_path: Path) -> None:
