@@ -47,8 +47,10 @@ def main(argv: list[str]) -> int:
     else:
         for line in left_out([left["reason"] for left in skipped], len(arguments.frames)):
             print(printable(line), file=sys.stderr)
-        first, last = added[0], added[-1]
-        what = f"place {first}" if first == last else f"places {first} to {last}"
+        what = "nothing"  # as where a command that was done is given again
+        if added:
+            first, last = added[0], added[-1]
+            what = f"place {first}" if first == last else f"places {first} to {last}"
         print(f"{printable(arguments.map)}: {what} added")
     return 0
 
@@ -60,6 +62,7 @@ def _add(arguments: argparse.Namespace) -> tuple[list[int], list[dict[str, str]]
     tags = {arguments.tag or os.path.basename(name) for name in arguments.frames}
     pose = full_pose(None if arguments.pose is None else _numbers(arguments.pose))
     artifact = arguments.artifact or default_artifact()[0]
+    known: list[str] = []
     with Localizer(artifact) as localizer, contextlib.ExitStack() as stack:
 
         @functools.cache
@@ -76,13 +79,14 @@ def _add(arguments: argparse.Namespace) -> tuple[list[int], list[dict[str, str]]
             place = make_places(to.info, [row[None] for row in rows], pose[None], [tag])
             (holds,) = contents(place)
             if holds in there:
+                known.append(name)
                 raise FrameError("it stands in the map already")
             number = to.add(rows, pose, tag)
             there.add(holds)  # FRAME may name it twice
             return number
 
         added, skipped = each_frame(arguments.frames, add)
-    if not added:
+    if not added and not known:
         raise FrameError(f"nothing was added: {skipped[0]['reason']}")
     return added, skipped
 
