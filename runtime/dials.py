@@ -51,7 +51,7 @@ class Dials:
     def __init__(self, k: float, tokens: float, governing: dict[str, Any]) -> None:
         self._set = _Set(k, tokens, governing, None)
         self._lock = threading.Lock()
-        self._closed = False
+        self.closed = False
         tell_children(self)
 
     def _after_fork(self) -> None:
@@ -167,13 +167,13 @@ class Dials:
 
     def check_open(self) -> None:
         """Raise a UsageError where the Localizer is closed."""
-        if self._closed:
+        if self.closed:
             raise UsageError("this Localizer is closed: make another, or close it later")
 
     def close(self) -> None:
         """Stop the governor's sensors; nothing is set from then on."""
         with self._lock:
-            self._closed = True
+            self.closed = True
         governor = self.governor
         if governor is not None:
             governor.close()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import FrameError
 from tatvpr_edge.spec.frames import (
     GRAY_FORMATS,
@@ -19,9 +18,12 @@ from tatvpr_edge.spec.frames import (
     to_rgb,
     yuv_code,
 )
-from tatvpr_edge.spec.manifest import GoldenFrame
 from tatvpr_edge.spec.resize import squash
 from tatvpr_edge.spec.values import flag, shown
+
+if TYPE_CHECKING:
+    from tatvpr_edge.spec.artifact import Artifact
+    from tatvpr_edge.spec.manifest import GoldenFrame
 
 U8 = NDArray[np.uint8]
 _LOG = logging.getLogger(__name__)

@@ -46,7 +46,8 @@ class FakeLocalizer(Settings):
         answers: a function from the frame to a :class:`Match`, or matches that are given one
             after the other (one more query than matches is an error); :meth:`match` makes them.
         descriptor_size: floats in a descriptor.
-        k, tokens, budget, preset: as of ``Localizer``.
+        k, tokens, budget, preset: as of ``Localizer``; nothing is chosen by them, and
+            :attr:`governor` is None while k is "auto", too.
 
     Attributes:
         frames: every frame that was queried or described, in order.
@@ -79,7 +80,6 @@ class FakeLocalizer(Settings):
         self.map: Any = None
         self._stale = False
         self._on_stale: list[Callable[[FakeLocalizer], object]] = []
-        self.closed = False
         if not is_auto(k):
             refuse_ignored(k, budget=budget, preset=preset)
         governing = {"budget": Budget.of(budget), "preset": check_preset(preset)}
@@ -244,5 +244,9 @@ class FakeLocalizer(Settings):
 
     def close(self) -> None:
         """Further calls are refused."""
-        self.closed = True
         self._dials.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, for a test to look at."""
+        return self._dials.closed

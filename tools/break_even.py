@@ -1,6 +1,6 @@
 """Measures where the sparse matmul of a kernel variant meets the dense one, on this machine.
 
-    python tools/break_even.py [--kernels avx2] [--tokens 65]
+    python tools/break_even.py [--kernels avx2] [--tokens 65] [--rounds 21] [--passes 1]
 
 Times dense, sparse and fours over layer shapes and shares of kept channels, fits the costs of a
 token in each kind of block (``tatvpr_costs`` of runtime/core/common/kernels.h), and prints them as

@@ -230,7 +230,11 @@ def test_the_stand_in_answers_what_it_was_told_and_refuses_what_a_localizer_refu
     vector = fake.describe(frame)
     assert vector.shape == (256,) and np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
     assert (fake.describe(frame) == vector).all() and (fake.describe(frame + 1) != vector).any()
+    assert not fake.closed
     fake.close()
+    assert fake.closed
+    with pytest.raises(AttributeError):
+        fake.closed = False  # type: ignore[misc]
     with pytest.raises(UsageError, match="this Localizer is closed"):
         fake.describe(frame)
     for name, value in {"k": 0.2, "tokens": 0.5, "budget": "5W", "preset": "turbo"}.items():

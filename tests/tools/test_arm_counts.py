@@ -108,6 +108,11 @@ def test_a_microcontrollers_loop_that_a_page_cuts_is_one_loop(triple: str) -> No
         assert lengths == ([4] if word in on else [2, 2]), word.hex()
 
 
+def test_counts_that_nobody_wrote_are_not_taken_for_none(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="counts"):
+        tool.read_counts(tmp_path / "counts")
+
+
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`micro` for aarch64: one library for all of its processors."""

@@ -96,7 +96,8 @@ static inline __m512i eight_of_512(__m512i q, const uint8_t *rows) {
 
 /* Bytes ahead that rows are fetched from memory where a family of CPUs gains by it: of 2 to 32 KiB the
  * fastest on Zen 5, where a core's own fetching stops at the ends of pages (a million rows: 1.06x faiss
- * instead of .80x to .94x). On Zen 4 every distance costs a third of the time and more. */
+ * instead of .80x to .94x), and Sapphire Rapids gains by it, too (5.3 ms instead of 6.5). On Zen 4 every
+ * distance costs a third of the time and more. */
 #define AHEAD 8192
 
 /* Rows of 512 bits without gaps, those of the shipped models: what a row differs in is added up
