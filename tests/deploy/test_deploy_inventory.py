@@ -241,7 +241,11 @@ def test_ctrl_c_at_a_terminal_waits_for_the_boards_in_progress(
     make_artifact(ram_path / "slow", b"slow", f"verify={ctrl_c}")  # as its golden vectors run
     lines = []
     for name, slow in (("one", canary), ("two", not canary), ("three", False)):
-        lines += ["[[board]]", f'host = "127.0.0.1"\nport = {sshd.port}', f'artifact = "{"slow" if slow else "good"}"']
+        lines += [
+            "[[board]]",
+            f'host = "127.0.0.1"\nport = {sshd.port}',
+            f'artifact = "{"slow" if slow else "good"}"',
+        ]
         lines += [f'root = "{ram_path}/{name}"', f"canary = {str(name == 'one').lower()}"]
     (ram_path / "boards.toml").write_text("\n".join(lines))
     words = fleet_words(ram_path / "boards.toml", wheel)
