@@ -48,7 +48,7 @@ _AGAIN = "; mend what failed, or take it out of the file, and run again: nothing
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
-    help="Send the runtime along: when the board's is missing or older, always, or never.",
+    help="Send the runtime: when the board's is missing, older or a clone's, always, or never.",
 )
 @click.option("--wheel", type=FilePath(path_type=Path), help="Take the runtime from this wheel.")
 @click.option(

@@ -130,16 +130,16 @@ class Agent:
                 f"the board's disk is full ({self.store.root}): free some, or keep fewer releases "
                 "with --keep; the live release is untouched"
             )
+        where = error.filename or f"below {self.store.root}"
         if error.errno == errno.EROFS:
             return (
-                f"the board's disk is mounted read-only ({self.store.root}): remount it (`dmesg` "
+                f"the board's disk is mounted read-only ({where}): remount it (`dmesg` "
                 "there says whether a fault made it so), or name another --root"
             )
-        where = error.filename or f"below {self.store.root}"
         if error.errno == errno.EACCES:
             return (
-                f"the login may not write {where} on the board: log in as its owner, `chown` it, "
-                "or name another --root"
+                f"the login may not read or write {where} on the board: log in as its owner, "
+                "`chown` it, or name another --root"
             )
         return (
             f"the board's file system refused: {error.strerror} ({where}): mend that, or name "

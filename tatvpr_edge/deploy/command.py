@@ -20,7 +20,7 @@ from tatvpr_edge.spec.manifest import MANIFEST
 from tatvpr_edge.spec.text import printable
 
 from .naming import lead
-from .session import python_words, ran_nothing
+from .session import READS, python_words, ran_nothing
 from .transport import Link, Transport
 
 _MAX_ANSWER_BYTES = 64 << 20
@@ -94,7 +94,7 @@ def _run(
     line = _MARKED.format(mark=mark, line=line)
     link = transport.start("sh -c " + shlex.quote(line))  # the login's shell may be no such one
     try:
-        answer = _answer(transport, link, time.monotonic() + limit_s, limit_s)
+        answer = _answer(transport, link, mark.encode(), limit_s)
     except BaseException:
         link.close(0)
         raise
@@ -107,19 +107,24 @@ def _run(
         raise DeployError(f"{lead(transport.name)} {ran_nothing(answer)}")
     if status != 0:
         said = said or answer[-_MOST_SAID:].decode("utf-8", "replace")  # as nologin does
-        raise DeployError(link.explained(status) or _why(transport.name, what, status, said, first))
+        ended = None if marked else link.explained(status)
+        raise DeployError(ended or _why(transport.name, what, status, said, first))
     for told in said.splitlines():
         tell(told)
     return answer.decode("utf-8", "replace")
 
 
-def _answer(transport: Transport, link: Link, end: float, limit_s: float) -> bytes:
+def _answer(transport: Transport, link: Link, mark: bytes, limit_s: float) -> bytes:
     pieces: list[bytes] = []
     size = 0
+    end = time.monotonic() + limit_s
     while True:
         left = end - time.monotonic()
         if left <= 0 or not select.select([link.receive], [], [], left)[0]:
-            raise DeployError(f"{lead(transport.name)} the board took more than {limit_s:.0f} s")
+            why = "" if mark in b"".join(pieces) else f": {READS}"
+            raise DeployError(
+                f"{lead(transport.name)} the board took more than {limit_s:.0f} s{why}"
+            )
         piece = os.read(link.receive.fileno(), 65536)
         if not piece:
             return b"".join(pieces)

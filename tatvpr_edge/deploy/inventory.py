@@ -199,11 +199,10 @@ def deploy_all(
         alone = [job for job in jobs if job[0].canary]
         others = [job for job in jobs if not job[0].canary]
         for job in alone or jobs:
-            outcome = one(job)
-            yield outcome
+            yield from as_done(one, [job], 1, waits)
             if not alone:
                 del others[0]
-                if outcome.result is not None:
+                if any(outcome.result for outcome in made.values()):
                     break
         if not any(outcome.result for outcome in made.values()):
             stop.set()  # no canary tells whether the release is good

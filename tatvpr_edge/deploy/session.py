@@ -94,8 +94,8 @@ BYTES_PER_S = 1e6
 #: A board that takes a file's bytes slower than this is gone.
 SLOWEST_BYTES_PER_S = 1e3
 _MAX_ERROR = 4000
-#: What keeps our first line from the board's Python where it is started at all.
-_READS = (
+#: What keeps our lines from the board's Python, or it from starting.
+READS = (
     "does a script of its login (~/.bashrc) read or wait? Let it end where there is no terminal: "
     "`[ -t 0 ] || return`"
 )
@@ -215,7 +215,7 @@ class Session(Closing):
                 said = f"did not answer within {limit_s:.0f} s"
                 if left > silence_s:
                     said = f"was silent for {silence_s:.0f} s"
-                remedy = "run again" if self._greeted.is_set() else _READS
+                remedy = "run again" if self._greeted.is_set() else READS
                 board = f"{lead(self.transport.name)} the board"
                 raise DeployError(f"{board} {said}: {remedy}") from None
             if isinstance(reply, str):
@@ -314,7 +314,7 @@ class Session(Closing):
                     "3.10 or newer there, or name it with --python"
                 )
             if last.startswith(("SyntaxError: ", "ValueError: ")):  # it ran what is no line of ours
-                return DeployError(f"{lead(name)} the agent came in part ({last}): {_READS}")
+                return DeployError(f"{lead(name)} the agent came in part ({last}): {READS}")
             return DeployError(f"{lead(name)} the board's agent did not start: {last or why}")
         return DeployError(
             f"{lead(name)} the connection ended early ({last or why}): run again, what was sent "

@@ -281,7 +281,8 @@ class SshTransport:
             words += ["-F", self.config]
         if self._at.port is not None:
             words += ["-p", str(self._at.port)]
-        return Link(_popen([*words, "--", self._at.words, command]), self)
+        words += ["--", self._at.words, command]
+        return Link(_popen(words, kind=_Apart if self.batch else subprocess.Popen[bytes]), self)
 
     def explain(self, said: str) -> str | None:
         """What ssh's own words mean, with the command that helps."""
@@ -337,7 +338,7 @@ class LocalTransport:
     def start(self, command: str) -> Link:
         """Run ``command`` by ``/bin/sh``."""
         environment = {**os.environ, **dict(self.environment)}
-        return Link(_popen(["/bin/sh", "-c", command], environment, kind=_Shell), self)
+        return Link(_popen(["/bin/sh", "-c", command], environment, kind=_Apart), self)
 
     def explain(self, said: str) -> str | None:
         """Nothing special can be said of this machine's own shell."""
@@ -351,10 +352,11 @@ def transport_to(
     return LocalTransport() if target == LOCAL else SshTransport(target, port, config, batch=batch)
 
 
-class _Shell(subprocess.Popen[bytes]):
-    """A shell in a session of its own: what it started ends with it, as sshd sees to on a board.
+class _Apart(subprocess.Popen[bytes]):
+    """A program in a session of its own: what it started ends with it, as sshd sees to on a board,
+    and the terminal's Ctrl-C is ours alone, who may have to wait for it.
 
-    Not so for ssh itself, which asks its terminal for passwords.
+    Not so for an ssh that may ask its terminal for passwords.
     """
 
     def __init__(self, words: list[str], **options: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from support.board import (
+    Sshd,
     board_modules,
     inventory,
     live_content,
@@ -225,6 +226,40 @@ def test_an_interrupted_fleet_says_which_boards_have_it(
     assert "3 of 5 boards have it; mend what failed" in said.err
     assert f"no further board is begun; waiting for local: --root {ram_path}/three (" in said.err
     assert all(live_content(ram_path / name) for name in ("one", "two", "three"))
+
+
+@pytest.mark.parametrize("canary", [True, False])
+def test_ctrl_c_at_a_terminal_waits_for_the_boards_in_progress(
+    ram_path: Path, wheel: Path, sshd: Sshd, canary: bool
+) -> None:
+    """It went to their ssh, too, which ended; and a canary was not waited for at all."""
+    ctrl_c, pid = ram_path / "ctrl-c", ram_path / "pid"
+    ctrl_c.write_text(f"#!/bin/sh\nkill -INT -$(cat {pid})\n")
+    ctrl_c.chmod(0o755)
+    os.mkfifo(pid)
+    make_artifact(ram_path / "good", b"good")
+    make_artifact(ram_path / "slow", b"slow", f"verify={ctrl_c}")  # as its golden vectors run
+    lines = []
+    for name, slow in (("one", canary), ("two", not canary), ("three", False)):
+        lines += [
+            "[[board]]",
+            f'host = "127.0.0.1"\nport = {sshd.port}',
+            f'artifact = "{"slow" if slow else "good"}"',
+        ]
+        lines += [f'root = "{ram_path}/{name}"', f"canary = {str(name == 'one').lower()}"]
+    (ram_path / "boards.toml").write_text("\n".join(lines))
+    words = fleet_words(ram_path / "boards.toml", wheel)
+    host = subprocess.Popen(
+        [sys.executable, "-m", "tatvpr_edge", *words, "--ssh-config", str(sshd.config)],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    pid.write_text(str(host.pid))
+    said = host.communicate()[0]
+    assert host.returncode == 130
+    assert said.count(" is live") == (1 if canary else 2), said
+    assert said.count(" not begun") == (2 if canary else 1), said
 
 
 def test_boards_of_one_address_are_told_apart(

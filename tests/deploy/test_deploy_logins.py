@@ -12,7 +12,7 @@ import pytest
 
 from support.board import Sshd, make_artifact, quick_options, running_sshd
 from tatvpr_edge.deploy import session
-from tatvpr_edge.deploy.command import _line, live_manifest, run_on_board
+from tatvpr_edge.deploy.command import _MARKED, _line, live_manifest, run_on_board
 from tatvpr_edge.deploy.push import Options, deploy, status
 from tatvpr_edge.deploy.transport import SshTransport
 from tatvpr_edge.spec.errors import DeployError
@@ -120,6 +120,8 @@ def test_what_a_login_prints_around_a_command_is_not_its_answer(
         how.write_text("golden-fails")
         with pytest.raises(DeployError, match=r"exit status 1: golden vectors at k = 0.2 differ"):
             run_on_board(board, ["verify"], *where, on_artifact=True)
+        with pytest.raises(DeployError, match=r"power failed with exit status 255: odd$"):
+            run_on_board(board, ["power"], str(ram_path / "none"), "sh -c 'echo odd >&2; exit 255'")
         shell.write_text("#!/bin/sh\necho Commands are not run here\n")
         with pytest.raises(DeployError, match=r"'Commands are not run here': can this user run"):
             run_on_board(board, ["verify"], *where, on_artifact=True)
@@ -137,6 +139,9 @@ def test_a_login_that_reads_what_is_sent_is_named(
             shell.write_text(f'#!/bin/sh\n{reads}\nsh -c "$SSH_ORIGINAL_COMMAND"\n')
             with pytest.raises(DeployError, match=r"does a script of its login .* `\[ -t 0 \] \|"):
                 status(sshd.transport(), options)
+        says = pytest.raises(DeployError, match=r"more than 1 s: does a script of its login")
+        with says:  # which waits for what is never sent
+            run_on_board(sshd.transport(), ["power"], options.root, limit_s=1.0)
 
 
 def test_what_a_logout_complains_of_does_not_hide_our_own_line(ram_path: Path) -> None:
@@ -178,6 +183,7 @@ def test_a_command_on_a_board_ends_with_the_connection(
     how = ram_path / "root" / "current" / "artifact" / "behaviour.txt"
     how.write_text(f"verify={runs} golden-hangs")
     line = _line(["verify"], options.root, options.python, on_artifact=True)
+    line = _MARKED.format(mark="0", line=line)
     link = sshd.transport().start("sh -c " + shlex.quote(line))
     runtime = os.pidfd_open(int(pipe.read_text()))
     link.process.kill()

@@ -117,7 +117,8 @@ def test_a_root_of_another_user_names_who_may_write_it(ram_path: Path, wheel: Pa
     artifact = make_artifact(ram_path / "a")
     deploy(local_transport(), artifact, None, quick_options(ram_path / "root", wheel))
     for root in (ram_path / "root", ram_path / "new"):
-        with pytest.raises(DeployError, match=rf"may not write {root} .*as its owner, `chown` it"):
+        says = rf"may not read or write {root} .*as its owner, `chown` it"
+        with pytest.raises(DeployError, match=says):
             deploy(local_transport(), artifact, None, quick_options(root, wheel, python=other))
     assert live_content(ram_path / "root")
 
