@@ -57,6 +57,15 @@ class Dials:
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, and for processes that are spawned: without the governor."""
+        return {"_set": self._set._replace(governor=None), "closed": self.closed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+        tell_children(self)
+
     @property
     def governing(self) -> dict[str, Any]:
         """The governor's arguments, by their names in ``Governor``."""

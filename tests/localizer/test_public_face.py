@@ -242,6 +242,18 @@ def test_the_stand_in_answers_what_it_was_told_and_refuses_what_a_localizer_refu
             setattr(fake, name, value)
 
 
+def test_the_stand_in_goes_to_another_process_as_a_localizer_does() -> None:
+    frame = np.zeros((4, 4, 3), np.uint8)
+    for take in (lambda one: pickle.loads(pickle.dumps(one)), copy.copy, copy.deepcopy):
+        fake = FakeLocalizer([FakeLocalizer.match(7)], k="auto", budget="5W")
+        other = take(fake)
+        assert (other.k, other.budget, other.query(frame).place) == ("auto", fake.budget, 7)
+        other.k = 0.2
+        other.close()
+        with pytest.raises(UsageError, match="this Localizer is closed"):
+            other.describe(frame)
+
+
 def test_the_stand_in_is_governed_as_a_localizer_is(tiny_host: Path) -> None:
     """What the robot's own tests let pass ended the robot's program."""
     steps: list[tuple[str, Any, bool]] = [
