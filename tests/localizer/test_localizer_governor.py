@@ -61,7 +61,8 @@ def test_without_a_profile_no_level_saves_nothing_on_this_processor(
     with Localizer(tiny_host, k="auto", preset="turbo", kernels=kernels) as localizer:
         assert isinstance(localizer.backend, CpuBackend) and localizer.governor is not None
         below = localizer.backend.library.pays_below
-        assert 0.1 < below <= 1.0
+        # So small a model is dense at every k on some processors: 0 there, but not in plain C.
+        assert (0.1 if kernels == "portable" else 0.0) <= below <= 1.0
         levels = [level.k for level in localizer.governor.levels]
     assert levels == [*(k for k in (0.2, 0.4, 0.6) if k < below), 1.0]
 
