@@ -81,14 +81,13 @@ static const char *family(void) {
     if (!__get_cpuid(0, &a, &b, &c, &d)) {
         return "";
     }
-    const int amd = b == 0x68747541u; /* "Auth" of AuthenticAMD */
-    if (!__get_cpuid(1, &a, &b, &c, &d)) {
+    if (b == 0x756E6547u) { /* "Genu" of GenuineIntel */
+        return "intel";
+    }
+    if (b != 0x68747541u || !__get_cpuid(1, &a, &b, &c, &d)) { /* "Auth" of AuthenticAMD */
         return "";
     }
     const uint32_t number = (a >> 8 & 0xFu) + (a >> 20 & 0xFFu);
-    if (!amd) {
-        return "intel";
-    }
     return number >= 0x1Au ? "zen5" : "zen4";
 }
 
