@@ -92,6 +92,7 @@ def test_a_tool_tells_its_options_and_refuses_numbers_that_mean_nothing(
         ),
         (("bench_peers.py", "--plot", "x.txt"), "x.txt: name it with .png or"),
         (("roofline.py", "--json", "/proc/y"), "/proc is not writable"),
+        (("map_kinds.py", "f", "--json", "/proc/y"), "/proc is not writable"),
         (("make_wheels.py", "--output", "/proc/y"), "/proc is not writable"),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
@@ -109,6 +110,7 @@ def test_where_a_result_cannot_go_is_told_first(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (("map_kinds.py", "nowhere", "--artifact", "none"), "nowhere: no such file or folder"),
         (("calibration_figures.py", "--data", "nowhere", "--artifact", "none"), "frames.csv: "),
         (("bench_search.py", "--artifact", "nowhere"), "nowhere is not an artifact"),
         (("arm_counts.py", "--model", "nano", "--model", "x/nano.onnx"), "would be one row"),
