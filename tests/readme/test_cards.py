@@ -70,3 +70,20 @@ def test_what_a_smaller_map_or_a_lower_dial_costs(project_root: Path) -> None:
     for pattern, (row, k, against) in pairs.items():
         wanted = [lost(place, row, (k,), against)[0] for place in (shift, "rendered")]
         assert one(pattern, aims) == wanted, pattern
+
+
+@pytest.mark.parametrize("model", zoo.names())
+def test_the_table_of_the_front_page(project_root: Path, model: str) -> None:
+    page = (project_root / "README.md").read_text()
+    (row,) = re.findall(rf"^\| \[`{model}`\]\(.*?\), (.*) \|$", page, re.M)
+    shift, half = recall(model, "tower-shift", "float"), "half the tokens, map at k = 1 with all"
+    changed = "gray queries", "a fifth of the light, noise", "a third of the frame hidden"
+    card = zoo.card(model)
+    assert [numbers(cell) for cell in row.split(" | ")] == [
+        [card["model_mb"]],
+        [shift[k] for k in KS],
+        [recall(model, "tower-shift", f"{half}, float")[k] for k in ("1.0", "0.4")],
+        [recall(model, "tower-shift, queries changed", name)["1.0"] for name in changed],
+        [recall(model, "rendered", "float")["1.0"]],
+        [round(card["macs"][k] / 1e6, 1) for k in ("1.0", "0.2")],
+    ]
