@@ -74,10 +74,11 @@ def prune(info: MapInfo, places: Places, most: int) -> Pruned:
     """
     count = len(places)
     protected = places.moments["confirmed"] > 0
-    if most < 1 or int(protected.sum()) > most:
+    least = max(int(protected.sum()), 1)
+    if most < least:
         raise MapError(
-            f"{int(protected.sum())} of {count} places were confirmed, and those stay: they do not "
-            f"become {most}"
+            f"{int(protected.sum())} of {count} places were confirmed, and those stay: keep "
+            f"{least} or more, not {most}"
         )
     order = along_drives(places)
     before, after = _links(places, order)

@@ -269,6 +269,7 @@ def test_a_library_from_before_weighed_maps_refuses_them_and_searches_others(
     lowered = lower(checked_graph(tiny_onnx), "tiny")
     # The function by which a library says that it knows them goes by a name that is not exported.
     renamed = (
+        "-O0",  # nothing is timed
         "-Dtatvpr_map_kind_known=map_kind_known",
         "-Dtatvpr_calibration_known=calibration_known",
     )

@@ -47,7 +47,7 @@ def test_a_large_test_set_is_judged_in_little_memory() -> None:
     """Pitts250k's table of queries and places has 695 million cells, this one ten million."""
     import tracemalloc
 
-    places, queries, dim = 10_000, 1_000, 16
+    places, queries, dim = 5_000, 2_000, 16
     rng = np.random.default_rng(0)
     where_p, where_q = rng.uniform(0, 5000, (places, 2)), rng.uniform(0, 5000, (queries, 2))
     database = Positioned((), where_p, "utm")
