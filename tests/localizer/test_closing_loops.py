@@ -349,7 +349,7 @@ def test_a_drone_above_its_old_way_closes_a_loop_only_where_heights_are_not_heed
         closer = LoopCloser(localizer, exclude_last=0, agree=3, height_m=height_m)
         closed = [
             closer.step(frame, (3.0 * at, y, height, 0.0, 0.0, 0.0, 1.0)).closure
-            for y, height in ((0.0, 0.0), (2.0, z))
+            for y, height in ((0.0, 40.0), (2.0, 40.0 + z))
             for at, frame in enumerate(frames)
         ]
     assert (closed[-1] is not None) is closes
