@@ -26,7 +26,7 @@ COMPILERS = ("clang-19", "clang-18", "clang-17", "clang-16", "clang-15", "clang"
 #: a rest. The macros' names are those of the arguments of small_vit.SmallVit.
 SMALL_SIZES = {"side": 8, "patch_side": 4, "dim": 32, "hidden": 128}
 SANITIZERS = "address,undefined"
-FLAGS = ("-O2", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+FLAGS = ("-O2", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 #: Files of the core whose branches steer a target. All others run under the same sanitizers, but
 #: what they count and compare says nothing of the input and would cost most of the time.
 STEERING = {

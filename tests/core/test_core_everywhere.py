@@ -53,7 +53,7 @@ def run_all(driver: Driver, examples: int, folders: pytest.TempPathFactory) -> N
     test_core_model.check_whole(driver, (0, 3))
 
 
-SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZE = ("-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def test_threads_that_the_system_does_not_give_are_told_and_leave_nothing(native
 @pytest.mark.slow
 def test_no_data_race(tmp_path_factory: pytest.TempPathFactory, native_arch: str) -> None:
     folder = tmp_path_factory.mktemp("races")
-    flags = ("-O2", "-g", "-fsanitize=thread")
+    flags = ("-O2", "-g1", "-fsanitize=thread")
     driver = Driver([str(build(native_arch, native_compiler(), flags, folder / "driver"))])
     for threads in (2, 4):
         check_attention(driver, threads)

@@ -87,7 +87,7 @@ def test_ci_searches_on_in_every_reader_before_it_tests(project_root: Path) -> N
         if line.startswith("make ")
     ]
     assert stages[-1] == ["make", "test"]
-    assert ["make", "soak", "SOAK_MINUTES=3"] in stages
+    assert ["make", "soak", "SOAK_MINUTES=3"] in [stage[:3] for stage in stages]
     assert any(stage[1:3] == ["fuzz", "FUZZ_SECONDS=30"] for stage in stages)
     assert not any("FUZZ_TARGETS" in word for stage in stages for word in stage)
 

@@ -52,7 +52,9 @@ def test_more_confirmed_places_than_may_stay_are_an_error_that_drops_nothing(
     assert robot.map is not None
     for place in range(5):
         robot.confirm(place)
-    with pytest.raises(MapError, match="5 of 5 places were confirmed, and those stay: keep 5 or more, not 4"):
+    with pytest.raises(
+        MapError, match="5 of 5 places were confirmed, and those stay: keep 5 or more, not 4"
+    ):
         robot.map.prune(4)
     assert len(robot.map) == len(PlaceMap(robot.map.path)) == 5
     with pytest.raises(MapError, match="has no place 5"):

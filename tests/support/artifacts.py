@@ -6,6 +6,7 @@ model, so that maps and descriptors must be the same. They are shared: copy one 
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ def build_cache() -> Iterator[Path]:
     """Objects and drift go to a cache of the test suite, never to the user's."""
     before = os.environ.get("XDG_CACHE_HOME")
     cache = PROJECT / ".pytest_cache" / "tatvpr"
+    cache.mkdir(parents=True, exist_ok=True)
     os.environ["XDG_CACHE_HOME"] = str(cache)
     yield cache
     if before is None:
@@ -61,7 +63,12 @@ def tiny_arm64(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def _build(board: str, model: Path, factory: pytest.TempPathFactory) -> Path:
     import tatvpr_edge
 
-    path: Path = tatvpr_edge.build(board, model=model, output=factory.mktemp(board) / "artifact")
+    # One worker of a run compiles the core, and the others find its objects.
+    with (Path(os.environ["XDG_CACHE_HOME"]) / f"{board}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path: Path = tatvpr_edge.build(
+            board, model=model, output=factory.mktemp(board) / "artifact"
+        )
     return path
 
 
