@@ -54,6 +54,7 @@ def test_a_query_names_a_command_that_a_shell_takes(
     with Localizer(tiny_host, map_path, sequence=sequence) as localizer:
         localizer.query(scenes(1)[0])
     assert named(said()) == ["tatvpr-edge", "map", "calibrate", str(map_path), *more]
+    assert sequence == 1 or "for sequences of 5 frames, so that accepted is None" in said()
 
 
 def test_a_map_made_like_another_names_a_command_that_a_shell_takes(

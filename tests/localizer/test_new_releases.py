@@ -126,6 +126,8 @@ def test_a_callback_that_fails_ends_no_program_and_closing_ends_the_watch(
     with Localizer(root / "current" / "artifact") as localizer:
         with pytest.raises(UsageError, match="every_s is 0"):
             localizer.on_stale(fails, every_s=0)
+        with pytest.raises(UsageError, match=r"callback is 0\.5: a function"):
+            localizer.on_stale(0.5)  # type: ignore[arg-type]
         localizer.on_stale(fails, every_s=0.01)
         localizer.on_stale(fails, every_s=1e6)  # looks no more before it is closed
         switch("two")
