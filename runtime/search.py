@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,8 +112,7 @@ class Part:
     moments: NDArray[np.void]
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """One place of an answer, as C gave it; ``margin`` and ``confidence`` are NaN where unknown."""
 
     place: int
@@ -415,10 +414,8 @@ def _checked(descriptor: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 def told_pose(numbers: Sequence[float]) -> Pose | None:
     """A pose as C tells it; None where nothing of it is known."""
     # One NaN for all, so that equal poses compare equal.
-    pose = [number if number == number else math.nan for number in numbers]
-    x, y, z, qx, qy, qz, qw = pose
-    known = any(number is not math.nan for number in pose)
-    return (x, y, z, qx, qy, qz, qw) if known else None
+    pose = x, y, z, qx, qy, qz, qw = [n if n == n else math.nan for n in numbers]
+    return None if pose.count(math.nan) == len(pose) else (x, y, z, qx, qy, qz, qw)
 
 
 def _hit(match: _Match) -> Hit:
