@@ -164,8 +164,11 @@ def test_faults_have_their_status(native: Driver) -> None:
     moments, poses = np.zeros(9, MOMENT), np.zeros((9, 7))
     one = np.ones(1, np.uint8)
 
-    def status(score: float, moved: float = np.nan, odometry: int = 1, frames: int = 5) -> int:
+    def status(
+        score: float, moved: float = np.nan, odometry: int = 1, frames: int = 5, at: int = 0
+    ) -> int:
         scores = np.full(9, score, np.float32)
+        scores[:at] = 0.5
         given_arrays = (scores, one, np.float32([moved]), moments, poses)
         return native.call(
             "track",
@@ -176,7 +179,8 @@ def test_faults_have_their_status(native: Driver) -> None:
         )[0]
 
     assert status(0.5) == status(0.5, 1.0) == status(-np.inf) == OK
-    assert status(np.nan) == status(np.inf) == STATUS["TATVPR_ERR_NOT_FINITE"]
+    for at in (0, 8):  # all, and what is left of blocks of eight
+        assert status(np.nan, at=at) == status(np.inf, at=at) == STATUS["TATVPR_ERR_NOT_FINITE"]
     assert status(0.5, np.inf) == STATUS["TATVPR_ERR_ARGUMENT"]
     assert status(0.5, 1.0, odometry=0) == STATUS["TATVPR_ERR_ARGUMENT"]
     for unknown in (-1, 3, 9):

@@ -276,7 +276,7 @@ def test_a_model_that_does_not_fit_is_refused_with_figures() -> None:
         fit(board, "big", 2_090_000, 60_000, {8: 100_000})
     small = replace(board, placement=replace(board.placement, arena="dtcm", tables="axi"))
     with pytest.raises(BoardError, match=r"or by \[placement\] another region: axi \(524288\)$"):
-        fit(small, "big", 900_000, 60_000, {40: 400_000, 8: 300_000}, 40_000)
+        fit(small, "big", 900_000, 60_000, {40: 600_000, 8: 524_288}, 40_000)
     assert fit(board, "small", 900_000, 60_000, {40: 600_000, 24: 500_000, 8: 9}).tile == 24
 
 

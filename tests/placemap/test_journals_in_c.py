@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import struct
 import zlib
@@ -171,9 +172,27 @@ def test_a_journal_that_compaction_absorbed_adds_nothing(
     path = grown(tmp_path, some, "binary", [2, 1])
     journal = journal_path(path).read_bytes()
     compact(path)
-    opened = open_in_c(engine.c, path.read_bytes(), journal)
-    assert isinstance(opened, OpenedInC) and opened.places == 0 and opened.torn_bytes == 0
+    for torn in (b"", bytes(9)):
+        opened = open_in_c(engine.c, path.read_bytes(), journal + torn)
+        assert isinstance(opened, OpenedInC) and opened.places == 0 and opened.torn_bytes == 0
     assert len(PlaceMap(path)) == 7
+
+
+@pytest.mark.parametrize(
+    ("cut", "model", "status"), [(0, HASH, None), (1, HASH, JOURNAL), (0, "cd" * 32, JOURNAL)]
+)
+def test_a_base_of_other_tags_or_another_model_absorbed_nothing(
+    engine: Engine, some: Some, tmp_path: Path, cut: int, model: str, status: int | None
+) -> None:
+    path = grown(tmp_path, some, "binary", [1])
+    journal = journal_path(path).read_bytes()
+    compact(path)
+    base = read_map(path).base
+    *others, last = base.places().tags
+    places = replace(base.places(), tags=(*others, last[: -cut or None]))
+    write_map(path, replace(base.info, model_hash=model), [places])
+    opened = open_in_c(engine.c, path.read_bytes(), journal)
+    assert opened == status or (status is None and isinstance(opened, OpenedInC))
 
 
 def test_what_a_base_has_no_room_for_it_did_not_absorb(
@@ -235,6 +254,21 @@ def test_both_readers_give_one_verdict(
     assert [tag.decode() for tag in opened.tags()] == list(stored.added.tags)
 
 
+@pytest.mark.parametrize("length", [16, 20])
+def test_a_record_shorter_than_its_own_ends_is_none(
+    engine: Engine, some: Some, tmp_path: Path, length: int
+) -> None:
+    """Its checksum is right, and its places would end before they begin."""
+    path = grown(tmp_path, some, "int8", [1])
+    record = struct.pack("<4sII", b"PLCS", length, 1)[: length - 8]
+    record += struct.pack("<II", zlib.crc32(record), length)
+    with journal_path(path).open("ab") as journal:
+        journal.write(record + bytes(24))
+    opened, stored = in_c(engine, path), read_map(path)
+    assert isinstance(opened, OpenedInC), opened
+    assert (opened.places, opened.torn_bytes) == (1, length + 24) == (1, stored.torn_bytes)
+
+
 def test_no_byte_of_a_journal_is_read_otherwise(engine: Engine, some: Some, tmp_path: Path) -> None:
     """Each byte of a record and of what the next begins with, under checksums that are right."""
     path = grown(tmp_path, some, "int8", [1, 1], "geographic")
@@ -258,6 +292,22 @@ def test_no_byte_of_a_journal_is_read_otherwise(engine: Engine, some: Some, tmp_
 
 
 @pytest.mark.parametrize(
+    ("norm", "right"),
+    [(0.0, False), (1e-30, True), (1.0, True), (1.0000001, False), (np.nan, False)],
+)
+def test_norms_are_above_0_and_at_most_1(
+    engine: Engine, some: Some, tmp_path: Path, norm: float, right: bool
+) -> None:
+    path = grown(tmp_path, some, "int8", [1])
+    journal = bytearray(journal_path(path).read_bytes())
+    struct.pack_into("<f", journal, HEADER + 16 + 32 + 4 + 32, norm)  # of the second band
+    journal_path(path).write_bytes(sealed(bytes(journal)))
+    assert isinstance(in_c(engine, path), OpenedInC) == right
+    with contextlib.nullcontext() if right else pytest.raises(MapError):
+        read_map(path)
+
+
+@pytest.mark.parametrize(
     ("tag", "right"),
     [
         (b"", True),
@@ -267,7 +317,8 @@ def test_no_byte_of_a_journal_is_read_otherwise(engine: Engine, some: Some, tmp_
         (b"\xed\xa0\x80", False),
         (b"\xf4\x90\x80\x80", False),
         (b"\xf0\x8f\xbf\xbf", False),
-        (b"\xe2\x82", False),
+        # a checksum follows, of which some begin as the rest of the letter would
+        *((bytes([letter]) + b"\xe2\x82", False) for letter in b"abcdefgh"),
         (b"\x80", False),
         (b"\xf5\x80\x80\x80", False),
         ("\U0010ffff\ud7ff\ue000".encode(), True),

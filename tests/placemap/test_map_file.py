@@ -11,6 +11,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from support.maps import reseal
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.spec import placemap
+from tatvpr_edge.spec.calibration import Calibration, DialWeights
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
 from tatvpr_edge.spec.placemap import (
@@ -173,6 +175,11 @@ def test_a_hostile_header_with_right_checksums_is_refused(
         parse_base(np.frombuffer(bytes(data), np.uint8))
 
 
+def judged(**given: Any) -> tuple[Band]:
+    """A band of such a calibration."""
+    return (Band(1.0, 1.0, Calibration("logistic", 0.0, **{"elsewhere_m": 5.0, **given})),)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -185,6 +192,9 @@ def test_a_hostile_header_with_right_checksums_is_refused(
         ({"bands": (Band(0.0),)}, "k is 0"),
         ({"bands": (Band(1.0, 1.5),)}, "tokens is 1.5"),
         ({"bands": (Band.accepting(1.0, 1.0, 2.0),)}, "threshold is 2"),
+        ({"bands": judged(elsewhere_places=2**32)}, "distances are 0"),
+        ({"bands": judged(dials=DialWeights(k=1.0, least_k_percent=101))}, "k of .* 101"),
+        ({"bands": judged(dials=DialWeights(tokens=1.0))}, "tokens of .* 0 hundredths"),
         ({"pose_frame": "mars"}, "mars"),
     ],
 )

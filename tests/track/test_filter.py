@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import astuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -283,6 +284,18 @@ def test_states_of_a_drive_that_is_carried_away(engine: Engine, tables: Tables) 
     assert again[-1].state == "moved" and again[-1].place == 49
 
 
+def test_an_answer_that_jumps_is_found_anew(engine: Engine, tables: Tables) -> None:
+    calibration = judging(3.0, 3, threshold=-100.0)
+    table, bands = tables(*line(60), calibration), [Band(1.0, 1.0, calibration)]
+    path = Path(engine, 3)
+    told = [path.step(HELD, table, bands, 0, seen_at(x, 60)) for x in [10] * 4 + [40] * 8]
+    states = [(t.place, t.state) for t in told]
+    first = next(i for i, t in enumerate(told) if t.place == 40)
+    assert states == [(10, "found")] + [(10, "here")] * (first - 1) + [(40, "found")] + [
+        (40, "here")
+    ] * (len(told) - first - 1)
+
+
 def test_an_answer_that_stays_and_is_never_accepted_is_lost_in_the_end(
     engine: Engine, tables: Tables
 ) -> None:
@@ -353,6 +366,8 @@ def test_other_places_begin_a_path_anew(engine: Engine, tables: Tables) -> None:
     assert (told.place, told.frames) == (20, 1)
     path.restart()
     assert path.step(HELD, table, bands, 0, seen_at(9, 30)).frames == 1
+    fewer = tables(*line(29), calibration)
+    assert path.step(HELD, fewer, bands, 0, seen_at(9, 29)).frames == 1
 
 
 def test_a_calibration_of_sequences_of_another_length_judges_nothing(
@@ -378,13 +393,14 @@ def test_few_places_elsewhere_are_no_rivals(engine: Engine, tables: Tables) -> N
 
 
 def test_odds_exactly_at_the_threshold_are_accepted(engine: Engine, tables: Tables) -> None:
+    """Of the sequence, and of the single frame that speaks for its first frames."""
     above = float(np.nextafter(np.float32(1.5), np.float32(2)))
-    for threshold, accepted in ((1.5, True), (above, False)):
-        always = SequenceCalibration(5, threshold, (1.5, 0.0, 0.0, 0.0, 0.0, 0.0), 0.95, 0.3)
-        calibration = Calibration("logistic", 0.0, (0.0, 1.0, 1.0), 3.0, 0, 0.95, 0.1, always)
+    for of_frames, single in ((1.5, 0.0), (above, 0.0), (0.0, 1.5), (0.0, above)):
+        always = SequenceCalibration(5, of_frames, (1.5, 0.0, 0.0, 0.0, 0.0, 0.0), 0.95, 0.3)
+        calibration = Calibration("logistic", single, (1.5, 0.0, 0.0), 3.0, 0, 0.95, 0.1, always)
         table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
         told = Path(engine, 5).step(HELD, table, bands, 0, seen_at(4, 40))
-        assert told.accepted is accepted
+        assert told.accepted is (above not in (of_frames, single))
 
 
 def test_a_path_is_judged_by_the_k_of_its_frame(engine: Engine, tables: Tables) -> None:
@@ -417,6 +433,24 @@ def test_a_margin_below_zero_counts_by_its_root_against_a_place_near(
     told = (1, found.evidence, rooted(found.margin), found.still, found.still_margin, 0)
     assert found.confidence == pytest.approx(1 / (1 + np.exp(-np.dot(WEIGHTS, told))), abs=1e-6)
     assert not found.accepted
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"moved_m": np.inf},
+        {"turned_rad": -np.inf},
+        {"near": ((0.0, 0.0, 0.0), np.nan)},
+        {"near": ((0.0, 0.0, 0.0), -1.0)},
+    ],
+)
+def test_motions_and_distances_that_are_none_are_refused(
+    engine: Engine, tables: Tables, wrong: dict[str, Any]
+) -> None:
+    calibration = judging(3.0, 5)
+    table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
+    with pytest.raises(UsageError):
+        Path(engine, 5).step(HELD, table, bands, 0, seen_at(4, 40), **wrong)
 
 
 @pytest.mark.parametrize("frames", [0, -1, 1001, 2.5, True, "5", None])

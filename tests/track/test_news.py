@@ -145,6 +145,10 @@ def test_a_camera_that_stands_is_told_where(camera: Camera) -> None:
     assert last.place < 10
     told = camera.stand(10)
     assert {(t.place, t.accepted, t.frames) for t in told} == {(10, True, 3)}
+    given = (HELD, camera.table, camera.bands, 0, seen_at(10, 60))
+    asked = ((last.place, 0.0, np.nan), 0.5)  # where it stands is no answer to what is near there
+    told_near = camera.path.step(*given, near=asked, descriptor=view(10))
+    assert (told_near.place, told_near.counted) == (last.place, False)
     twin = np.maximum(seen_at(10, 60), 1.1 * seen_at(40, 60)).astype(np.float32)
     assert camera.see(10, scores=twin).place < 12  # far from the path's answer it is not
 
@@ -203,6 +207,17 @@ def test_the_same_view_gives_back_what_dark_frames_took(camera: Camera) -> None:
     assert dark(3) == [2, 1, 0]
     again = camera.stand(12, 5)
     assert {(t.place, t.frames, t.accepted) for t in again} == {(12, 1, False)}
+
+
+@pytest.mark.parametrize(("best", "counts"), [(0.98, True), (0.7, False)])
+def test_a_little_off_counts_where_the_map_shows_the_view_better(
+    camera: Camera, best: float, counts: bool
+) -> None:
+    """The map's place is nearer to the view than twice what the camera moved by, or is not."""
+    scores = seen_at(9, 60)
+    scores[9] = best
+    told = [camera.see(9, view(at), scores=scores) for at in (9, 9.1)]
+    assert counted(told) == [True, counts]
 
 
 def test_the_same_view_at_another_k_is_no_other_view(camera: Camera) -> None:
