@@ -34,8 +34,9 @@ MOST_BYTES = {
     "onnx": 65_536,
 }
 _USUAL_BYTES = 8192
-#: So many times as long as asked for may CI's executions take, on a machine that is busy.
-_CI_PATIENCE = 8
+#: So many times as long as asked for may CI's executions take, on a machine that is busy: CI has an
+#: hour for everything.
+_CI_PATIENCE = 3
 #: What CI executes of a target, about what half a minute of a slow core gives: as many on every
 #: machine, so that a fast one does not search where a slow one never came.
 CI_EXECUTIONS = {
