@@ -31,38 +31,8 @@ static inline ptrdiff_t tatvpr_neon_panel_bytes(int32_t k_rows) {
 
 static inline int32_t tatvpr_neon_rows(int32_t k_in) { return (k_in + 3) / 4 * 4; }
 
-int32_t tatvpr_neon_usable(void);
-int32_t tatvpr_dotprod_usable(void);
-size_t tatvpr_neon_prepared_bytes(const tatvpr_ternary *op);
-void tatvpr_neon_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
-float tatvpr_neon_quantise(const float *x, int32_t k_in, int8_t *q);
-void tatvpr_neon_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
-void tatvpr_neon_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
-                            int32_t dim, float *y);
-void tatvpr_neon_gelu(const float *x, int32_t count, float *y);
-void tatvpr_neon_dense(const tatvpr_matmul *job);
-void tatvpr_dotprod_dense(const tatvpr_matmul *job);
-void tatvpr_dotprod_fours(const tatvpr_matmul *job);
-void tatvpr_neon_sparse(const tatvpr_matmul *job);
-void tatvpr_dotprod_sparse(const tatvpr_matmul *job);
-float tatvpr_neon_sparse_below(const tatvpr_ternary *op, int32_t group);
-float tatvpr_dotprod_sparse_below(const tatvpr_ternary *op, int32_t group);
-void tatvpr_neon_patch_embed(const tatvpr_patch_job *job);
-void tatvpr_dotprod_patch_embed(const tatvpr_patch_job *job);
-void tatvpr_neon_attention(const tatvpr_head_job *job);
-void tatvpr_dotprod_attention(const tatvpr_head_job *job);
-void tatvpr_neon_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
-                        int32_t count, int32_t *dot);
-void tatvpr_dotprod_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
-                           int32_t count, int32_t *dot);
-void tatvpr_neon_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
-                         int32_t count, int32_t *distance);
-void tatvpr_neon_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
-                          int32_t count, int32_t *dot);
-
-void tatvpr_neon_squash_across(const tatvpr_squash_columns *c, const uint8_t *row, uint8_t *out);
-void tatvpr_neon_squash_add(int32_t *sums, const uint8_t *row, int32_t weight, int32_t count);
-void tatvpr_neon_squash_bytes(const int32_t *sums, int32_t count, uint8_t *bytes);
+TATVPR_KERNELS_OF(neon);
+TATVPR_KERNELS_OF(dotprod);
 
 /* What the variants of this folder begin with. */
 #define TATVPR_NEON_TABLE                                       \

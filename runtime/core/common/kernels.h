@@ -160,7 +160,6 @@ typedef struct tatvpr_head_job {
 
 #define TATVPR_SQUASH_BITS 22 /* of the fraction of a resize's weight */
 
-#if defined(TATVPR_WIDE)
 /* The horizontal pass of a resize: of which RGB pixels of a row `side` pixels are made. */
 typedef struct tatvpr_squash_columns {
     int32_t width;          /* pixels of the row */
@@ -170,7 +169,6 @@ typedef struct tatvpr_squash_columns {
     const int32_t *count;   /* [side]: how many */
     const int32_t *weights; /* [side, stride] */
 } tatvpr_squash_columns;
-#endif
 
 /* Costs of one token in a block of outputs, in any unit that is the same in a whole row. */
 typedef struct tatvpr_block_cost {
@@ -284,27 +282,46 @@ extern const tatvpr_kernels *const tatvpr_kernels_list[];
 
 extern const tatvpr_kernels tatvpr_kernels_portable;
 
-/* Portable parts that other variants may put in their tables. */
-int32_t tatvpr_portable_usable(void);
-size_t tatvpr_portable_prepared_bytes(const tatvpr_ternary *op);
-void tatvpr_portable_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
-float tatvpr_portable_quantise(const float *x, int32_t k_in, int8_t *q);
-void tatvpr_portable_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group,
-                            int32_t list);
-void tatvpr_portable_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
-                                int32_t dim, float *y);
-void tatvpr_portable_gelu(const float *x, int32_t count, float *y);
-void tatvpr_portable_dense(const tatvpr_matmul *job);
-void tatvpr_portable_sparse(const tatvpr_matmul *job);
-float tatvpr_portable_sparse_below(const tatvpr_ternary *op, int32_t group);
-void tatvpr_portable_patch_embed(const tatvpr_patch_job *job);
-void tatvpr_portable_attention(const tatvpr_head_job *job);
-void tatvpr_portable_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
-                            int32_t count, int32_t *dot);
-void tatvpr_portable_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes,
-                             int32_t stride, int32_t count, int32_t *distance);
-void tatvpr_portable_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes,
-                              int32_t stride, int32_t count, int32_t *dot);
+/* Declares whatever a variant may put into its table and others may take from it: each has some of
+ * these. */
+#define TATVPR_KERNELS_OF(variant)                                                               \
+    int32_t tatvpr_##variant##_usable(void);                                                     \
+    size_t tatvpr_##variant##_prepared_bytes(const tatvpr_ternary *op);                          \
+    void tatvpr_##variant##_prepare(const tatvpr_ternary *op, const uint8_t *stored,             \
+                                    uint8_t *prepared);                                          \
+    float tatvpr_##variant##_quantise(const float *x, int32_t k_in, int8_t *q);                  \
+    void tatvpr_##variant##_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group,    \
+                                   int32_t list);                                                \
+    void tatvpr_##variant##_select_rows(tatvpr_tile *tile, int32_t keep, int32_t group,          \
+                                        int32_t list);                                           \
+    void tatvpr_##variant##_layer_norm(const float *x, const float *gamma, const float *beta,    \
+                                       float eps, int32_t dim, float *y);                        \
+    void tatvpr_##variant##_norm_quantise(const float *x, const float *gamma, const float *beta, \
+                                          float eps, int32_t dim, float *y, int8_t *q,           \
+                                          int32_t q_stride, float *s);                           \
+    void tatvpr_##variant##_gelu(const float *x, int32_t count, float *y);                       \
+    void tatvpr_##variant##_dense(const tatvpr_matmul *job);                                     \
+    void tatvpr_##variant##_sparse(const tatvpr_matmul *job);                                    \
+    void tatvpr_##variant##_fours(const tatvpr_matmul *job);                                     \
+    float tatvpr_##variant##_sparse_below(const tatvpr_ternary *op, int32_t group);              \
+    void tatvpr_##variant##_patch_embed(const tatvpr_patch_job *job);                            \
+    void tatvpr_##variant##_attention(const tatvpr_head_job *job);                               \
+    void tatvpr_##variant##_squash_across(const tatvpr_squash_columns *c, const uint8_t *row,    \
+                                          uint8_t *out);                                         \
+    void tatvpr_##variant##_squash_add(int32_t *sums, const uint8_t *row, int32_t weight,        \
+                                       int32_t count);                                           \
+    void tatvpr_##variant##_squash_bytes(const int32_t *sums, int32_t count, uint8_t *bytes);    \
+    void tatvpr_##variant##_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim,         \
+                                   int32_t stride, int32_t count, int32_t *dot);                 \
+    void tatvpr_##variant##_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes,    \
+                                    int32_t stride, int32_t count, int32_t *distance);           \
+    void tatvpr_##variant##_hamming_ahead(const uint8_t *query, const uint8_t *rows,             \
+                                          int32_t bytes, int32_t stride, int32_t count,          \
+                                          int32_t *distance);                                    \
+    void tatvpr_##variant##_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes,    \
+                                     int32_t stride, int32_t count, int32_t *dot)
+
+TATVPR_KERNELS_OF(portable);
 
 /* Kept channels of row `t` of a tile into its list (and the padding of the list): for variants
  * whose select() zeroes first. Zeroes among the kept are left out: they add nothing. */
@@ -313,9 +330,7 @@ void tatvpr_list_row(tatvpr_tile *tile, int32_t t);
 #if defined(TATVPR_WIDE)
 /* The same for the fours of aligned channels. K is a multiple of 4. */
 void tatvpr_list_fours(tatvpr_tile *tile, int32_t t);
-#endif
 
-#if defined(TATVPR_WIDE)
 /* Pixel `x` of squash_across, for variants that leave some of them. */
 void tatvpr_squash_column(const tatvpr_squash_columns *c, const uint8_t *row, int32_t x,
                           uint8_t *out /* [3] */);

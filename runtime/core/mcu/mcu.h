@@ -39,42 +39,15 @@ static inline int32_t tatvpr_least_kept(const int16_t *scores, int32_t groups, i
 /* What the variants of mcu/ begin with: plain C, weights read in place and never prepared. */
 #define TATVPR_MCU_TABLE TATVPR_PORTABLE_TABLE, .prepared_bytes = NULL, .prepare = NULL
 
-/* Cortex-M4 and M7 */
-void tatvpr_dsp_dense(const tatvpr_matmul *job);
-void tatvpr_dsp_sparse(const tatvpr_matmul *job);
+TATVPR_KERNELS_OF(dsp); /* Cortex-M4 and M7 */
 /* Dense product of weights that are stored for the sparse kernel: every channel is listed. */
 void tatvpr_dsp_all_channels(const tatvpr_matmul *job);
-float tatvpr_dsp_quantise(const float *x, int32_t k_in, int8_t *q);
-void tatvpr_dsp_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
-void tatvpr_dsp_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
-                           int32_t dim, float *y);
-void tatvpr_dsp_gelu(const float *x, int32_t count, float *y);
-void tatvpr_dsp_patch_embed(const tatvpr_patch_job *job);
-void tatvpr_dsp_attention(const tatvpr_head_job *job);
 
-/* Cortex-M55 */
+TATVPR_KERNELS_OF(helium);     /* Cortex-M55 */
 #define TATVPR_HELIUM_CHUNK 32 /* outputs at a time */
 void tatvpr_helium_pairs(const int8_t *weights, int32_t stride, int32_t rows, const int8_t *q,
                          int32_t tokens, int32_t *sums);
-void tatvpr_helium_dense(const tatvpr_matmul *job);
-void tatvpr_helium_sparse(const tatvpr_matmul *job);
-float tatvpr_helium_quantise(const float *x, int32_t k_in, int8_t *q);
-void tatvpr_helium_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group,
-                          int32_t list);
-void tatvpr_helium_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
-                              int32_t dim, float *y);
-void tatvpr_helium_gelu(const float *x, int32_t count, float *y);
-void tatvpr_helium_patch_embed(const tatvpr_patch_job *job);
-void tatvpr_helium_attention(const tatvpr_head_job *job);
 
-/* RV32 and other cores without vectors or packed arithmetic */
-void tatvpr_tables_dense(const tatvpr_matmul *job);
-void tatvpr_tables_sparse(const tatvpr_matmul *job);
-float tatvpr_tables_quantise(const float *x, int32_t k_in, int8_t *q);
-void tatvpr_tables_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
-void tatvpr_tables_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
-                              int32_t dim, float *y);
-void tatvpr_tables_patch_embed(const tatvpr_patch_job *job);
-void tatvpr_tables_attention(const tatvpr_head_job *job);
+TATVPR_KERNELS_OF(tables); /* RV32 and other cores without vectors or packed arithmetic */
 
 #endif

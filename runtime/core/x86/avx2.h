@@ -33,31 +33,8 @@ static inline int32_t tatvpr_avx2_blocks(int32_t n_out, int32_t *half) {
 void tatvpr_x86_write_four(const tatvpr_ternary *op, const uint8_t *stored, int32_t output,
                            int32_t step, uint8_t *to, int32_t stride);
 
-size_t tatvpr_avx2_prepared_bytes(const tatvpr_ternary *op);
-void tatvpr_avx2_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
-float tatvpr_avx2_quantise(const float *x, int32_t k_in, int8_t *q);
-void tatvpr_avx2_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
-void tatvpr_avx2_select_rows(tatvpr_tile *tile, int32_t keep, int32_t group, int32_t list);
-void tatvpr_avx2_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
-                            int32_t dim, float *y);
-void tatvpr_avx2_gelu(const float *x, int32_t count, float *y);
-void tatvpr_avx2_dense(const tatvpr_matmul *job);
-void tatvpr_avx2_sparse(const tatvpr_matmul *job);
-void tatvpr_avx_vnni_dense(const tatvpr_matmul *job); /* avx2_dense.c, compiled once more */
-void tatvpr_avx2_fours(const tatvpr_matmul *job);
-void tatvpr_avx_vnni_fours(const tatvpr_matmul *job); /* avx2_fours.c, compiled once more */
-void tatvpr_avx_vnni_attention(const tatvpr_head_job *job);
-void tatvpr_avx2_patch_embed(const tatvpr_patch_job *job);
-void tatvpr_avx2_attention(const tatvpr_head_job *job);
-void tatvpr_avx2_squash_across(const tatvpr_squash_columns *c, const uint8_t *row, uint8_t *out);
-void tatvpr_avx2_squash_add(int32_t *sums, const uint8_t *row, int32_t weight, int32_t count);
-void tatvpr_avx2_squash_bytes(const int32_t *sums, int32_t count, uint8_t *bytes);
-void tatvpr_avx2_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
-                        int32_t count, int32_t *dot);
-void tatvpr_avx2_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
-                         int32_t count, int32_t *distance);
-void tatvpr_avx2_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
-                          int32_t count, int32_t *dot);
+TATVPR_KERNELS_OF(avx2);
+TATVPR_KERNELS_OF(avx_vnni); /* files of avx2, compiled once more */
 
 /* What the variants of this folder begin with. */
 #define TATVPR_AVX2_TABLE                                       \

@@ -40,33 +40,7 @@ static inline void tatvpr_avx512_blocks(int32_t n_out, tatvpr_block_kind kinds[3
     kinds[2].count = (left > 0 && left <= 64) || (left > 128 && left <= 192);
 }
 
-size_t tatvpr_avx512_prepared_bytes(const tatvpr_ternary *op);
-void tatvpr_avx512_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
-void tatvpr_avx512_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
-void tatvpr_avx512_select_rows(tatvpr_tile *tile, int32_t keep, int32_t group, int32_t list);
-void tatvpr_avx512_dense(const tatvpr_matmul *job);
-void tatvpr_avx512_sparse(const tatvpr_matmul *job);
-void tatvpr_avx512_fours(const tatvpr_matmul *job);
-float tatvpr_avx512_quantise(const float *x, int32_t k_in, int8_t *q);
-void tatvpr_avx512_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
-                              int32_t dim, float *y);
-void tatvpr_avx512_norm_quantise(const float *x, const float *gamma, const float *beta, float eps,
-                                 int32_t dim, float *y, int8_t *q, int32_t q_stride, float *s);
-void tatvpr_avx512_gelu(const float *x, int32_t count, float *y);
-void tatvpr_avx512_attention(const tatvpr_head_job *job);
-void tatvpr_avx512_patch_embed(const tatvpr_patch_job *job);
-void tatvpr_avx512_squash_across(const tatvpr_squash_columns *c, const uint8_t *row,
-                                 uint8_t *out);
-void tatvpr_avx512_squash_add(int32_t *sums, const uint8_t *row, int32_t weight, int32_t count);
-void tatvpr_avx512_squash_bytes(const int32_t *sums, int32_t count, uint8_t *bytes);
-void tatvpr_avx512_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
-                          int32_t count, int32_t *dot);
-void tatvpr_avx512_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes,
-                           int32_t stride, int32_t count, int32_t *distance);
-void tatvpr_avx512_hamming_ahead(const uint8_t *query, const uint8_t *rows, int32_t bytes,
-                                 int32_t stride, int32_t count, int32_t *distance);
-void tatvpr_avx512_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes,
-                            int32_t stride, int32_t count, int32_t *dot);
+TATVPR_KERNELS_OF(avx512);
 
 /* acc += four products of u8 codes and s8 activations a lane. Assembly where it can be, because
  * compilers spill accumulators around the intrinsic. Accumulators are variables with names: GCC

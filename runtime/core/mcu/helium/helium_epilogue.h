@@ -8,7 +8,7 @@
 
 #include <arm_mve.h>
 
-#include "../../common/core.h"
+#include "../epilogue.h"
 
 /* What is constant at the call is resolved by inlining. Whole vectors without predicates, which
  * cost four instructions each; what is left over is done one by one. Sums of the tokens lie
@@ -58,38 +58,17 @@ tatvpr_helium_write(const tatvpr_matmul *job, int32_t t, int32_t tokens, int32_t
     }
 }
 
-#define TATVPR_HELIUM_VARIANT(per_row, add) \
-    tatvpr_helium_write(job, t, tokens, n0, count, sums32, sums16, step, per_row, add)
-#define TATVPR_HELIUM_DISPATCH()                                                              \
-    do {                                                                                      \
-        if (job->op->scale_per_row) {                                                         \
-            if (job->residual != NULL) {                                                      \
-                TATVPR_HELIUM_VARIANT(1, 1);                                                  \
-            } else {                                                                          \
-                TATVPR_HELIUM_VARIANT(1, 0);                                                  \
-            }                                                                                 \
-        } else if (job->residual != NULL) {                                                   \
-            TATVPR_HELIUM_VARIANT(0, 1);                                                      \
-        } else {                                                                              \
-            TATVPR_HELIUM_VARIANT(0, 0);                                                      \
-        }                                                                                     \
-    } while (0)
-
 /* Outputs n0 .. n0 + count of `tokens` tokens from t. */
 static inline void tatvpr_helium_outputs_32(const tatvpr_matmul *job, int32_t t, int32_t tokens,
                                             int32_t n0, int32_t count, const int32_t *sums32,
                                             int32_t step) {
-    const int16_t *const sums16 = NULL;
-    TATVPR_HELIUM_DISPATCH();
+    TATVPR_OF_KIND(job, tatvpr_helium_write, job, t, tokens, n0, count, sums32, NULL, step);
 }
 
 /* One token, sums of 16 bits. */
 static inline void tatvpr_helium_outputs_16(const tatvpr_matmul *job, int32_t t, int32_t n0,
                                             int32_t count, const int16_t *sums16) {
-    const int32_t *const sums32 = NULL;
-    const int32_t tokens = 1;
-    const int32_t step = 0;
-    TATVPR_HELIUM_DISPATCH();
+    TATVPR_OF_KIND(job, tatvpr_helium_write, job, t, 1, n0, count, NULL, sums16, 0);
 }
 
 #endif
