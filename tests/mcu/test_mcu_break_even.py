@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.emulator import Bench, EmulatedBoard, Workshop, build_bench, require_board
+from support.emulator import Bench, EmulatedBoard, Workshop, build_kernels, require_board
 from support.tools import require_tool
 from tatvpr_edge.compilers.mcu.choose import COLUMNS_SPARSE_BELOW, cost_at
 from tatvpr_edge.compilers.packing import Layout
@@ -22,9 +22,10 @@ def points_of(
     workshop: Workshop, board: EmulatedBoard, folder: Path, tile: int
 ) -> dict[tuple[int, int], float]:
     """Where the firmware goes sparse, by layer."""
-    bench = build_bench(workshop, board)
+    bench = build_kernels(workshop, board)
     for k_in, n_out in LAYERS:
-        bench.sparse_below(k_in, n_out, TOKENS, tile)
+        arguments = [k_in, n_out, int(board.variant.layout), TOKENS, tile]
+        bench.add(14, arguments, [], regions=0)  # OP_SPARSE_BELOW
     answers, _, _ = bench.run(folder)
     points = [float(np.frombuffer(answer[0], np.float32)[0]) for answer in answers]
     return dict(zip(LAYERS, points, strict=True))
@@ -70,7 +71,7 @@ def test_k_of_a_fifth_is_a_level_on_cortex_m(workshop: Workshop, run_folder: Pat
 @pytest.mark.parametrize("layout", [Layout.LUT4, Layout.MCU_COLS])
 def test_the_builder_knows_the_counts(layout: Layout, workshop: Workshop, run_folder: Path) -> None:
     """What `choose_layouts` compares is what the emulator counts."""
-    bench: Bench = build_bench(workshop, require_board("mps2-an500"))
+    bench: Bench = build_kernels(workshop, require_board("mps2-an500"))
     rng = np.random.default_rng(1)
     wanted = []
     for k_in, n_out in LAYERS:

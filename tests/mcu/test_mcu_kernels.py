@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from support import path_drive
-from support.emulator import Bench, EmulatedBoard, Workshop, build_bench
+from support.emulator import Bench, EmulatedBoard, Workshop, build_kernels
 from support.structure_reference import structure_of
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.spec import reference
@@ -25,7 +25,7 @@ SHAPES = ((192, 192, 19), (192, 96, 8), (768, 64, 11), (20, 30, 13), (300, 50, 9
 
 @pytest.fixture
 def bench(workshop: Workshop, board: EmulatedBoard) -> Bench:
-    return build_bench(workshop, board)
+    return build_kernels(workshop, board)
 
 
 def layouts_of(board: EmulatedBoard) -> tuple[Layout, ...]:

@@ -10,9 +10,9 @@ from support.tools import require_tool
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools" / "mcu"))
 
-from bench import Bench, build_bench  # noqa: E402
+from bench import Bench  # noqa: E402
 from device import Answer, Device, build_device  # noqa: E402
-from emulation import BOARDS, EmulatedBoard, Workshop, account  # noqa: E402
+from emulation import BOARDS, FIRMWARE, EmulatedBoard, Workshop, account  # noqa: E402
 
 #: What of the stack is the test firmware's own when it calls the library (tools/mcu/firmware).
 OWN_STACK_BYTES = 1400
@@ -26,10 +26,21 @@ __all__ = [
     "EmulatedBoard",
     "Workshop",
     "account",
-    "build_bench",
     "build_device",
+    "build_kernels",
     "require_board",
 ]
+
+
+#: Operations of the bench beside its own.
+_KERNELS = ROOT / "tests" / "mcu" / "firmware" / "kernels.c"
+
+
+def build_kernels(workshop: Workshop, board: EmulatedBoard) -> Bench:
+    """A bench that also does what ``tests/mcu/firmware/kernels.c`` knows."""
+    sources = [FIRMWARE / "bench.c", _KERNELS]
+    core = workshop.core(board)
+    return Bench(board, workshop.link(board, "kernels", core, sources, ["-DWITH_OTHERS"]))
 
 
 def require_board(name: str) -> EmulatedBoard:

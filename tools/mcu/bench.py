@@ -16,7 +16,7 @@ from tatvpr_edge.compilers.packing import Layout, pack
 from tatvpr_edge.spec.errors import ToolError
 
 #: Of the operations of ``firmware/bench.c``.
-OP_MATMUL, OP_SELECT, OP_CMSIS, OP_SPARSE_BELOW = 1, 2, 10, 14
+OP_MATMUL, OP_SELECT, OP_CMSIS = 1, 2, 10
 
 
 def _padded(array: NDArray[Any]) -> bytes:
@@ -66,11 +66,6 @@ class Bench(Jobs):
                      int(residual is not None), int(sparse), raw.size, tile]  # fmt: skip
         parts = [raw, scale, bias, q, s, *([] if residual is None else [residual])]
         self.add(OP_MATMUL, arguments, parts, regions=-(-tokens // tile))
-
-    def sparse_below(self, k_in: int, n_out: int, tokens: int, tile: int) -> None:
-        """Asks for the k below which a layer is multiplied sparsely; answers a float32."""
-        layout = int(self.board.variant.layout)
-        self.add(OP_SPARSE_BELOW, [k_in, n_out, layout, tokens, tile], [], regions=0)
 
     def run(
         self,

@@ -7,7 +7,7 @@
 enum { EXIT_JOB = 10, EXIT_ROOM = 11, EXIT_FILE = 12, WORDS = 16 };
 
 /* Opens both files; 0: fine. */
-static int32_t open_jobs(int32_t *jobs, int32_t *results)
+static inline int32_t open_jobs(int32_t *jobs, int32_t *results)
 {
     static char line[512];
     if (sh_command_line(line, sizeof(line)) != 0)
@@ -22,7 +22,7 @@ static int32_t open_jobs(int32_t *jobs, int32_t *results)
     return *jobs < 0 || *results < 0;
 }
 
-static void answer(int32_t results, const void *bytes, size_t count)
+static inline void answer(int32_t results, const void *bytes, size_t count)
 {
     const uint32_t header = (uint32_t)count;
     if (sh_write(results, &header, 4) != 0 || sh_write(results, bytes, count) != 0)
