@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
 from bench import OP_CMSIS, OP_SELECT, Bench, build_bench
 from cycles import priced
-from device import Device, build_device
 from emulation import BOARDS, EmulatedBoard, RunResult, Workshop, account
+from frames import Frames, build_image
 
 from tatvpr_edge import zoo
 from tatvpr_edge.boards.loader import load
@@ -112,18 +112,17 @@ def count_sums(workshop: Workshop, board: EmulatedBoard) -> dict[str, float]:
     return figures
 
 
-def run_frame(device: Device, workshop: Workshop, side: int, what: str, detail: str) -> RunResult:
+def run_frame(frames: Frames, workshop: Workshop, side: int, what: str, detail: str) -> RunResult:
     """One frame at a setting; ``detail`` is of ``blocks`` or ``code`` and may be neither."""
-    k, tokens = SETTINGS[what]
+    once = Frames(frames.board, frames.image)
     frame = np.random.default_rng(1).integers(0, 256, (side, side, 3)).astype(np.uint8)
-    once = Device(device.board, device.image)
-    once.describe(frame.tobytes(), side, side, k, tokens)
+    once.describe(frame, *SETTINGS[what])
     with tempfile.TemporaryDirectory() as folder:
-        answers, result = once.run(
+        (status,), result = once.run(
             Path(folder), workshop.plugin(), blocks=detail == "blocks", code=detail == "code"
         )
-    if answers[0].status != 0:
-        raise UsageError(f"{device.board.name} at {what}: status {answers[0].status}")
+    if status != 0:
+        raise UsageError(f"{frames.board.name} at {what}: status {status}")
     return result
 
 
@@ -131,20 +130,20 @@ def count_frames(
     workshop: Workshop, board: EmulatedBoard, lowered: Lowered, name: str, options: Any
 ) -> dict[str, float]:
     """Million instructions, and estimated cycles, of one frame at every setting asked for."""
-    device = build_device(workshop, board, lowered, name)
+    frames = Frames(board, build_image(workshop, board, lowered, name))
     counts: dict[str, float] = {}
     cycles: dict[str, float] = {}
     side = lowered.matched.image_size
     for what in options.at or SETTINGS:
         if SETTINGS[what][1] < 1.0 and not lowered.matched.keeps_tokens:
             continue
-        result = run_frame(device, workshop, side, what, "" if options.no_cycles else "code")
+        result = run_frame(frames, workshop, side, what, "" if options.no_cycles else "code")
         counts[what] = result.counts.regions[0] / 1e6
         if not options.no_cycles:
             cycles[what] = round(priced(board.name, result.counts.code) / 1e6, 2)
         if options.account:
-            detailed = run_frame(device, workshop, side, what, "blocks")
-            say_account(f"{board.name}: {name}, {what}", account(board, device.image, detailed))
+            detailed = run_frame(frames, workshop, side, what, "blocks")
+            say_account(f"{board.name}: {name}, {what}", account(board, frames.image, detailed))
     stem = f"{board.name}.frame.{name}"
     figures = {f"{stem}.{what}": value for what, value in counts.items()}
     figures[f"{stem}.cheapest"] = min(counts.values())

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from support.emulator import Device, Workshop, require_board
+from support.emulator import DEVICE, Device, Workshop, require_board
 from support.tiny_model import DIM, TOKENS, Head, Writer, tiny_model
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
@@ -55,11 +55,8 @@ def test_the_prebuilt_library_gives_the_golden_vectors(
     artifact: Artifact, workshop: Workshop, run_folder: Path
 ) -> None:
     board = require_board("mps2-an500")
-    from support.emulator import ROOT
-
-    firmware = ROOT / "tools" / "mcu" / "firmware" / "device.c"
     library = artifact.path("lib/libtatvpr_model.a")
-    device = Device(board, workshop.link(board, "prebuilt", [], [firmware], libraries=[library]))
+    device = Device(board, workshop.link(board, "prebuilt", [], [DEVICE], libraries=[library]))
     golden = artifact.manifest.golden
     device.info()
     for point in golden.points:

@@ -11,14 +11,16 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools" / "mcu"))
 
 from bench import Bench  # noqa: E402
-from device import Answer, Device, build_device  # noqa: E402
 from emulation import BOARDS, FIRMWARE, EmulatedBoard, Workshop, account  # noqa: E402
 
-#: What of the stack is the test firmware's own when it calls the library (tools/mcu/firmware).
+from support.mcu_device import DEVICE, Answer, Device, build_device  # noqa: E402
+
+#: What of the stack is the test firmware's own when it calls the library (tests/mcu/firmware).
 OWN_STACK_BYTES = 1400
 
 __all__ = [
     "BOARDS",
+    "DEVICE",
     "OWN_STACK_BYTES",
     "Answer",
     "Bench",

@@ -1,4 +1,4 @@
-/* The host's side of both firmwares: the command line "JOBS RESULTS", and what goes there. */
+/* The host's side of the firmwares: the command line "JOBS RESULTS", and what goes there. */
 #ifndef JOBS_H
 #define JOBS_H
 
@@ -20,6 +20,26 @@ static inline int32_t open_jobs(int32_t *jobs, int32_t *results)
     *jobs = sh_open(line, SH_READ);
     *results = sh_open(second, SH_WRITE);
     return *jobs < 0 || *results < 0;
+}
+
+static inline void receive(int32_t jobs, uint8_t *to, size_t room, uint32_t count)
+{
+    if (count > room) {
+        sh_text("payload too large\n");
+        sh_exit(EXIT_ROOM);
+    }
+    if (count > 0 && sh_read(jobs, to, count) != 0)
+        sh_exit(EXIT_JOB);
+}
+
+static inline float as_float(int32_t bits)
+{
+    union {
+        int32_t i;
+        float f;
+    } v;
+    v.i = bits;
+    return v.f;
 }
 
 static inline void answer(int32_t results, const void *bytes, size_t count)

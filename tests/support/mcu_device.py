@@ -1,24 +1,22 @@
-"""The whole library on an emulated board: ``firmware/device.c``, driven from here."""
+"""The whole library on an emulated board, mistakes and all: ``tests/mcu/firmware/device.c``."""
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emulation import FIRMWARE, EmulatedBoard, Jobs, RunResult, Workshop, write_changed
+from emulation import EmulatedBoard, Jobs, RunResult, Workshop
+from frames import build_image, float_bits
 
-from tatvpr_edge.boards.loader import load
-from tatvpr_edge.compilers.mcu.fit import tables_apart
-from tatvpr_edge.compilers.mcu.generated import Own, kernels_source, model_source, weights_source
 from tatvpr_edge.spec.errors import FrameError
 from tatvpr_edge.spec.formats import FORMATS
 from tatvpr_edge.spec.frames import canonical_format, plane_shapes
 
 DESCRIBE, INIT, MAP, QUERY, INFO, NULLS = range(1, 7)
 UNKNOWN_FORMAT = 99
+DEVICE = Path(__file__).resolve().parent.parent / "mcu" / "firmware" / "device.c"
 MATCH = struct.Struct("<IIQfi7d2f")
 
 
@@ -28,11 +26,6 @@ def _row_bytes(pixels: str, width: int) -> int:
         return plane_shapes(pixels, width, 2)[0][1]
     except FrameError:
         return 3 * width
-
-
-def _bits(value: float) -> int:
-    (bits,) = struct.unpack("<i", struct.pack("<f", value))
-    return int(bits)
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,16 @@ class Device(Jobs):
         stride0 = _row_bytes(pixels, width) if stride is None else stride
         plane1 = abs(stride0) * height
         code = FORMATS.get(canonical_format(pixels), UNKNOWN_FORMAT)
-        head = [code, width, height, stride0, abs(stride0), plane1, _bits(k), _bits(tokens)]
+        head = [
+            code,
+            width,
+            height,
+            stride0,
+            abs(stride0),
+            plane1,
+            float_bits(k),
+            float_bits(tokens),
+        ]
         self._add(kind, [*head, *rest], raw)
 
     def describe(
@@ -175,20 +177,4 @@ def build_device(workshop: Workshop, board: EmulatedBoard, lowered: Any, name: s
     Raises:
         ToolError: it does not compile, or does not fit the board's regions.
     """
-    folder = workshop.folder / f"{name}-{board.name}"
-    blob, model = folder / "weights.bin", folder / "model.c"
-    weights, kernels = folder / "weights.S", folder / "kernels.c"
-    own = Own(tables_apart=tables_apart(load(board.name)))
-    write_changed(blob, lowered.blob)
-    write_changed(model, model_source(lowered, own).encode())
-    # The digest makes other weights another source: an object knows no file that it includes.
-    digest = hashlib.sha256(lowered.blob).hexdigest()
-    assembly = f"/* {digest} */\n" + weights_source(lowered, own, str(blob))
-    write_changed(weights, assembly.encode())
-    sources = [FIRMWARE / "device.c", model, weights]
-    text = kernels_source(lowered, own)
-    if text:
-        write_changed(kernels, text.encode())
-        sources.append(kernels)
-    image = workshop.link(board, name, workshop.core(board), sources)
-    return Device(board, image)
+    return Device(board, build_image(workshop, board, lowered, name, DEVICE))

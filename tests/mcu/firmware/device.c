@@ -6,8 +6,8 @@
  * copies of the weights stand in a pool beside it, as in another flash partition.
  */
 #include "../../../runtime/core/include/tatvpr.h"
-#include "count.h"
-#include "jobs.h"
+#include "../../../tools/mcu/firmware/count.h"
+#include "../../../tools/mcu/firmware/jobs.h"
 #include "startup.h"
 
 #define IN_POOL __attribute__((aligned(64), section(".pool")))
@@ -20,7 +20,7 @@ extern const uint32_t tatvpr_weights_bytes;
 enum command { END = 0, DESCRIBE = 1, INIT = 2, MAP = 3, QUERY = 4, INFO = 5, NULLS = 6 };
 enum { EXIT_MODEL = 13, CANARY_BYTES = 64, CANARY = 0x5C, FRAME_BYTES = 320 * 240 * 3, MATCHES = 8 };
 
-/* arguments of DESCRIBE and QUERY, in words; see tools/mcu/device.py */
+/* arguments of DESCRIBE and QUERY, in words; see tests/support/mcu_device.py */
 enum argument {
     FORMAT, WIDTH, HEIGHT, STRIDE0, STRIDE1, PLANE1, K_BITS, TOKENS_BITS, ARENA_LESS, ARENA_SHIFT,
     WANT_TOKENS, COUNT, TABLES_LESS
@@ -41,26 +41,6 @@ static uint8_t tables[TABLES_BYTES] __attribute__((aligned(64), section(".bss.ta
 static float descriptor[2048];
 
 static void answer_word(const device *d, uint32_t word) { answer(d->results, &word, sizeof(word)); }
-
-static void receive(const device *d, uint8_t *to, size_t room, uint32_t count)
-{
-    if (count > room) {
-        sh_text("device: payload too large\n");
-        sh_exit(EXIT_ROOM);
-    }
-    if (count > 0 && sh_read(d->jobs, to, count) != 0)
-        sh_exit(EXIT_JOB);
-}
-
-static float as_float(int32_t bits)
-{
-    union {
-        int32_t i;
-        float f;
-    } v;
-    v.i = bits;
-    return v.f;
-}
 
 /* Canaries below and above `bytes` of arena; the arena itself is filled with noise. */
 static uint8_t *set_arena(size_t bytes)
@@ -89,7 +69,7 @@ static uint32_t canaries_whole(const uint8_t *base, size_t bytes)
 
 static void run_frame(device *d, uint32_t command, const int32_t *a, uint32_t payload)
 {
-    receive(d, frame_bytes, sizeof(frame_bytes), payload);
+    receive(d->jobs, frame_bytes, sizeof(frame_bytes), payload);
     tatvpr_frame frame = {.size = sizeof(frame), .format = (uint32_t)a[FORMAT]};
     frame.width = a[WIDTH];
     frame.height = a[HEIGHT];
@@ -141,7 +121,7 @@ static void run_frame(device *d, uint32_t command, const int32_t *a, uint32_t pa
 /* {bytes stated, shift}: binds the payload as weights; the bound model stays as it was */
 static void run_init(device *d, const int32_t *a, uint32_t payload)
 {
-    receive(d, pool, sizeof(pool), payload);
+    receive(d->jobs, pool, sizeof(pool), payload);
     tatvpr_model model;
     answer_word(d, tatvpr_model_init(&model, tatvpr_program_get(), pool + a[1],
                                      (size_t)a[0], NULL, NULL, 0));
@@ -150,7 +130,7 @@ static void run_init(device *d, const int32_t *a, uint32_t payload)
 /* {bytes stated, shift, compare the model}: opens the payload as a map and keeps it */
 static void run_map(device *d, const int32_t *a, uint32_t payload)
 {
-    receive(d, pool, sizeof(pool), payload);
+    receive(d->jobs, pool, sizeof(pool), payload);
     d->map.size = sizeof(d->map);
     answer_word(d, tatvpr_map_open(&d->map, pool + a[1], (size_t)a[0],
                                    a[2] ? &d->model : NULL));
