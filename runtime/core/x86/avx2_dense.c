@@ -171,16 +171,6 @@ static inline void write(const columns *c, int32_t token, int32_t tokens, const 
         write(c, token, count, wide);                                                        \
     }
 
-static const int16_t ONES[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-
-static inline __m256i widen(__m256i sums) {
-#if defined(TATVPR_AVX_VNNI)
-    return sums;
-#else
-    return _mm256_madd_epi16(sums, load(ONES));
-#endif
-}
-
 KERNEL(six_tokens, 6)
 KERNEL(four_tokens, 4)
 KERNEL(one_token, 1)

@@ -65,4 +65,15 @@
 #endif
 #endif
 
+static const int16_t ONES[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+
+/* Sums of codes to 32 bits, where they are not. */
+static inline __m256i widen(__m256i sums) {
+#if defined(TATVPR_AVX_VNNI)
+    return sums;
+#else
+    return _mm256_madd_epi16(sums, _mm256_loadu_si256((const __m256i *)(const void *)ONES));
+#endif
+}
+
 #endif

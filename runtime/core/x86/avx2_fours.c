@@ -22,8 +22,6 @@ enum { MOST_FOURS = 65536 / 4 };
 enum { MOST_FOURS = 64 };
 #endif
 
-static const int16_t ONES[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-
 /* ---- sums */
 
 #define EACH(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
@@ -77,14 +75,6 @@ static inline __attribute__((always_inline)) void sum_fours(uintptr_t panel,
           [index] "+&r"(index), [value] "+&r"(value), [count] "+&r"(count)
         : [panel] "r"(panel), [ones] "m"(ONES)
         : "cc", "memory");
-}
-
-static inline __m256i widen(__m256i sums) {
-#if defined(TATVPR_AVX_VNNI)
-    return sums;
-#else
-    return _mm256_madd_epi16(sums, _mm256_loadu_si256((const __m256i *)(const void *)ONES));
-#endif
 }
 
 /* Entries from .. end - 1 of a token's list onto `wide`: any number. */

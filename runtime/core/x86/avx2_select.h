@@ -23,12 +23,6 @@ static inline uint32_t first_ties(uint32_t equal, int32_t *ties) {
     return kept;
 }
 
-/* A row's list under construction. */
-typedef struct list_end {
-    uint16_t *index;
-    int8_t *value;
-} list_end;
-
 /* Appends eight channels from number `first` on, those of `byte`. Stores go up to seven entries
  * beyond the end: the next append or the padding overwrites them. */
 static inline list_end append_8(list_end end, const int8_t *q, __m128i first, uint32_t byte) {
@@ -66,15 +60,6 @@ static inline uint32_t nonzero(__m256i v) {
 static inline __m256i sum_32(__m256i v) {
     const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), v);
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-}
-
-static inline list_end begin_list(const tatvpr_tile *tile, int32_t t, int32_t list) {
-    list_end end = {NULL, NULL};
-    if (list) {
-        end.index = tile->index + (ptrdiff_t)t * tile->list_stride;
-        end.value = tile->value + (ptrdiff_t)t * tile->list_stride;
-    }
-    return end;
 }
 
 static inline void finish(tatvpr_tile *tile, int32_t t, int32_t list, list_end end, __m256i sums) {
@@ -116,13 +101,6 @@ static inline uint64_t sum_four(const __m256i counts[4]) {
     return (uint64_t)_mm_cvtsi128_si64(two);
 }
 
-/* Rows t .. t + rows - 1 (up to TATVPR_ROWS_TOGETHER) of up to TATVPR_MOST_CHANNELS channels, of
- * which `keep` single ones stay: fewer than there are. `list`: channels or nothing. */
-void tatvpr_avx2_select_channels(tatvpr_tile *tile, int32_t t, int32_t rows, int32_t keep,
-                                 int32_t list);
-
-/* The same of groups, of rows that tatvpr_ranks_groups() says. */
-void tatvpr_avx2_select_groups(tatvpr_tile *tile, int32_t t, int32_t rows, int32_t keep,
-                               int32_t group, int32_t list);
+TATVPR_SELECT_PARTS(avx2);
 
 #endif

@@ -18,13 +18,4 @@ static void keep_all(tatvpr_tile *tile, int32_t t, int32_t list) {
     finish(tile, t, list, end, sums);
 }
 
-static const tatvpr_select_kernels own = {tatvpr_avx512_select_channels,
-                                          tatvpr_avx512_select_groups, keep_all};
-
-void tatvpr_avx512_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list) {
-    tatvpr_select_row(&own, tile, t, keep, group, list);
-}
-
-void tatvpr_avx512_select_rows(tatvpr_tile *tile, int32_t keep, int32_t group, int32_t list) {
-    tatvpr_select_all_rows(&own, tile, keep, group, list);
-}
+TATVPR_DEFINE_SELECT(avx512)

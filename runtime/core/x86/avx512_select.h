@@ -22,22 +22,6 @@ static inline uint64_t first_ties(uint64_t equal, int32_t *ties) {
 
 /* ---- lists */
 
-/* A row's list under construction. Stores go beyond its end, into the slack of
- * TATVPR_LIST_STRIDE. */
-typedef struct list_end {
-    uint16_t *index;
-    int8_t *value;
-} list_end;
-
-static inline list_end begin_list(const tatvpr_tile *tile, int32_t t, int32_t list) {
-    list_end end = {NULL, NULL};
-    if (list != TATVPR_LIST_NOTHING) {
-        end.index = tile->index + (ptrdiff_t)t * tile->list_stride;
-        end.value = tile->value + (ptrdiff_t)t * tile->list_stride;
-    }
-    return end;
-}
-
 #if defined(TATVPR_SIMDE)
 #define compress_bytes(mask, v) _mm512_maskz_compress_epi8(mask, v)
 #else
@@ -86,13 +70,6 @@ static inline void finish(tatvpr_tile *tile, int32_t t, int32_t list, list_end e
     }
 }
 
-/* Rows t .. t + rows - 1 (up to TATVPR_ROWS_TOGETHER) of up to TATVPR_MOST_CHANNELS channels, of
- * which `keep` single ones stay: fewer than there are. `list`: channels or nothing. */
-void tatvpr_avx512_select_channels(tatvpr_tile *tile, int32_t t, int32_t rows, int32_t keep,
-                                   int32_t list);
-
-/* The same of groups, of rows that tatvpr_ranks_groups() says. */
-void tatvpr_avx512_select_groups(tatvpr_tile *tile, int32_t t, int32_t rows, int32_t keep,
-                                 int32_t group, int32_t list);
+TATVPR_SELECT_PARTS(avx512);
 
 #endif

@@ -12,6 +12,31 @@ enum {
     TATVPR_SCORES = TATVPR_MOST_CHANNELS / 2 + TATVPR_SCORES_PADDING
 };
 
+/* A row's list under construction. Stores may go beyond its end, into the slack of
+ * TATVPR_LIST_STRIDE: the next ones or the padding overwrite them. */
+typedef struct list_end {
+    uint16_t *index;
+    int8_t *value;
+} list_end;
+
+static inline list_end begin_list(const tatvpr_tile *tile, int32_t t, int32_t list) {
+    list_end end = {NULL, NULL};
+    if (list != TATVPR_LIST_NOTHING) {
+        end.index = tile->index + (ptrdiff_t)t * tile->list_stride;
+        end.value = tile->value + (ptrdiff_t)t * tile->list_stride;
+    }
+    return end;
+}
+
+/* Both of a variant, for rows t .. t + rows - 1 (up to TATVPR_ROWS_TOGETHER): of up to
+ * TATVPR_MOST_CHANNELS channels, of which `keep` single ones stay: fewer than there are (`list`:
+ * channels or nothing); and of groups, of rows that tatvpr_ranks_groups() says. */
+#define TATVPR_SELECT_PARTS(variant)                                                              \
+    void tatvpr_##variant##_select_channels(tatvpr_tile *tile, int32_t t, int32_t rows,           \
+                                            int32_t keep, int32_t list);                          \
+    void tatvpr_##variant##_select_groups(tatvpr_tile *tile, int32_t t, int32_t rows, int32_t keep,\
+                                          int32_t group, int32_t list)
+
 /* Groups of rows that are searched together. */
 typedef struct tatvpr_groups {
     /* Sums of |q|, at most 16 * 127. */

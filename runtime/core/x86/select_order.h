@@ -7,10 +7,8 @@
 
 /* What a variant has of its own. */
 typedef struct tatvpr_select_kernels {
-    /* `rows` rows from `t` on of up to TATVPR_MOST_CHANNELS, of which `keep` channels stay: fewer
-     * than there are. `list`: channels or nothing. */
+    /* as TATVPR_SELECT_PARTS() says */
     void (*channels)(tatvpr_tile *tile, int32_t t, int32_t rows, int32_t keep, int32_t list);
-    /* The same of groups, of rows that tatvpr_ranks_groups() says. */
     void (*groups)(tatvpr_tile *tile, int32_t t, int32_t rows, int32_t keep, int32_t group,
                    int32_t list);
     /* Nothing is dropped: the sum, and a list without the zeros. */
@@ -60,5 +58,18 @@ static inline void tatvpr_select_all_rows(const tatvpr_select_kernels *own, tatv
         }
     }
 }
+
+/* What a variant's table takes, of its two parts and its keep_all(). */
+#define TATVPR_DEFINE_SELECT(variant)                                                             \
+    static const tatvpr_select_kernels own = {tatvpr_##variant##_select_channels,                 \
+                                              tatvpr_##variant##_select_groups, keep_all};        \
+    void tatvpr_##variant##_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group,     \
+                                   int32_t list) {                                                \
+        tatvpr_select_row(&own, tile, t, keep, group, list);                                      \
+    }                                                                                             \
+    void tatvpr_##variant##_select_rows(tatvpr_tile *tile, int32_t keep, int32_t group,           \
+                                        int32_t list) {                                           \
+        tatvpr_select_all_rows(&own, tile, keep, group, list);                                    \
+    }
 
 #endif
