@@ -50,19 +50,11 @@ class Disk:
 
     def sync_file(self, path: str) -> None:
         """Force the content of a closed file to the medium."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path, os.O_NOFOLLOW)
 
     def sync_folder(self, path: str) -> None:
         """Force a folder's names to the medium."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path, os.O_DIRECTORY)
 
     def rename(self, source: str, target: str) -> None:
         """Rename atomically; a file or link at ``target`` is replaced."""
@@ -79,3 +71,11 @@ class Disk:
     def rmdir(self, path: str) -> None:
         """Remove an empty folder."""
         os.rmdir(path)
+
+
+def _sync(path: str, kind: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | kind | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,6 +7,7 @@ follows the reader's light or dark theme. All coordinates are in the plot's own 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -98,21 +99,13 @@ class _Frame:
         parts = []
         for tick in self.y_ticks:
             y = self.y(tick)
-            parts.append(
-                f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
-            )
+            parts.append(_line("grid", (LEFT, y), (WIDTH - RIGHT, y)))
             parts.append(_text(LEFT - 7, y + 4, _number(tick), "tick end"))
         for tick in self.x_ticks:
             x = self.x(tick)
-            parts.append(
-                f'<line class="axis" x1="{x:.1f}" y1="{HEIGHT - BOTTOM}" '
-                f'x2="{x:.1f}" y2="{HEIGHT - BOTTOM + 4}"/>'
-            )
+            parts.append(_line("axis", (x, HEIGHT - BOTTOM), (x, HEIGHT - BOTTOM + 4)))
             parts.append(_text(x, HEIGHT - BOTTOM + 17, _number(tick), "tick middle"))
-        parts.append(
-            f'<line class="axis" x1="{LEFT}" y1="{HEIGHT - BOTTOM}" '
-            f'x2="{WIDTH - RIGHT}" y2="{HEIGHT - BOTTOM}"/>'
-        )
+        parts.append(_line("axis", (LEFT, HEIGHT - BOTTOM), (WIDTH - RIGHT, HEIGHT - BOTTOM)))
         middle = (LEFT + WIDTH - RIGHT) / 2
         parts.append(_text(middle, HEIGHT - 8, x_label, "label middle"))
         centre = (TOP + HEIGHT - BOTTOM) / 2
@@ -157,10 +150,7 @@ def _draw_series(frame: _Frame, series: Series, colour: int) -> list[str]:
     for mark in ordered:
         x, y = frame.x(mark.x), frame.y(mark.y)
         if mark.spread is not None:
-            parts.append(
-                f'<line class="spread s{colour}" x1="{x:.1f}" y1="{y:.1f}" '
-                f'x2="{x:.1f}" y2="{frame.y(mark.spread):.1f}"/>'
-            )
+            parts.append(_line(f"spread s{colour}", (x, y), (x, frame.y(mark.spread))))
         kind = "hollow" if mark.hollow else "solid"
         tip = f"<title>{escape(mark.tip)}</title>" if mark.tip else ""
         parts.append(
@@ -225,7 +215,7 @@ def stacked_bars(
     floor = height - bottom
     for tick in ticks:
         x = left + tick / ticks[-1] * span
-        drawn.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{floor:.1f}"/>')
+        drawn.append(_line("grid", (x, TOP), (x, floor)))
         drawn.append(_text(x, floor + 15, _number(tick), "tick middle"))
     drawn.append(_text(left + span / 2, floor + 32, x_label, "label middle"))
     pitch = (floor - TOP) / len(rows)
@@ -270,22 +260,22 @@ def _legend(names: Sequence[str]) -> list[str]:
 
 def _empty(reason: str) -> list[str]:
     """A frame without data, and why: wrapped, because reasons are sentences."""
-    lines: list[str] = []
-    for word in reason.split():
-        if lines and len(lines[-1]) + len(word) < 56:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    top = (HEIGHT - 18 * len(lines[:8])) / 2 + 20
+    lines = textwrap.wrap(reason, 56, break_long_words=False, break_on_hyphens=False)[:8]
+    top = (HEIGHT - 18 * len(lines)) / 2 + 20
     box = (
         f'<rect class="void" x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" '
         f'height="{HEIGHT - TOP - BOTTOM}"/>'
     )
     texts = [
         _text((LEFT + WIDTH - RIGHT) / 2, top + 18 * n, line, "note middle")
-        for n, line in enumerate(lines[:8])
+        for n, line in enumerate(lines)
     ]
     return [box, *texts]
+
+
+def _line(classes: str, start: tuple[float, float], end: tuple[float, float]) -> str:
+    (x1, y1), (x2, y2) = start, end
+    return f'<line class="{classes}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
 def _text(x: float, y: float, text: str, classes: str) -> str:

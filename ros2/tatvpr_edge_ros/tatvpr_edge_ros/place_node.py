@@ -43,18 +43,13 @@ except ImportError as error:
 from tatvpr_edge.ros import Parameters, PlaceNode, handlers
 from tatvpr_edge.spec.errors import TatvprError
 
-SENSOR = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.BEST_EFFORT,
-    durability=DurabilityPolicy.VOLATILE,
-)
-ODOMETRY = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1000,
-    reliability=ReliabilityPolicy.BEST_EFFORT,
-    durability=DurabilityPolicy.VOLATILE,
-)
+_LATEST = {
+    "history": HistoryPolicy.KEEP_LAST,
+    "reliability": ReliabilityPolicy.BEST_EFFORT,
+    "durability": DurabilityPolicy.VOLATILE,
+}
+SENSOR = QoSProfile(depth=1, **_LATEST)
+ODOMETRY = QoSProfile(depth=1000, **_LATEST)
 LATCHED = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=1,
