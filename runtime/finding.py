@@ -22,9 +22,7 @@ def find(
     """As ``PlaceMap.search``, of what ``now`` and its ``table`` hold."""
     # What a margin is made of is then looked up, not searched for once more; of a weighed map
     # it is made of the best by distance.
-    made = [one.calibration for one in now.base.info.bands]
-    judged = any(one is not None and one.kind != "score" for one in made)
-    looked_up = judged and now.base.info.kind != "weighed"
+    looked_up = table.judges_margins and now.base.info.kind != "weighed"
     every = np.empty(table.size, np.float32) if scores or looked_up else None
     band, hits = table.search(descriptor, asked, every)
     best = hits[0] if hits else None

@@ -23,7 +23,9 @@ _MARK_BYTES = 16
 #: A mark begins with the place's number along its drive, so that few places are looked at for it.
 _ORDER_DIGITS = 8
 assert MOMENT.fields is not None
-_CONFIRMED = int(MOMENT.fields["confirmed"][1])  # where it stands in a moment
+# Where these stand in a moment.
+_CONFIRMED, _FROM = (int(MOMENT.fields[name][1]) for name in ("confirmed", "order"))
+_ORDER = slice(_FROM, _FROM + MOMENT["order"].itemsize)
 
 
 class Added:
@@ -155,7 +157,10 @@ class Moment:
         along which drive, and where; of unknown time, what its first band holds (which `map lean`
         changes: places that a robot added stay known)."""
         moment, pose, row = self.stored(place)
-        return mark_of(moment, stored_poses(pose) if moment["time_us"] else row.tobytes())
+        if not moment["time_us"]:
+            return mark_of(moment, row.tobytes())
+        of_file = place < len(self.base)  # whose poses are stored ones
+        return mark_of(moment, pose.tobytes() if of_file else stored_poses(pose))
 
     def stored(self, place: int) -> tuple[np.void, NDArray[np.float64], NDArray[Any]]:
         """Moment, pose and first row of ``place``."""
@@ -256,9 +261,10 @@ def mark_of(moment: np.void, holds: bytes) -> str:
     """What a place is known by: its moment, confirmations apart, and something that it holds."""
     seen = bytearray(moment.tobytes())
     seen[_CONFIRMED] = 0
+    order = int.from_bytes(seen[_ORDER], "little")
     seen += holds
     digest = blake2b(seen, digest_size=_MARK_BYTES).hexdigest()
-    return f"{int(moment['order']):0{_ORDER_DIGITS}x}{digest}"
+    return f"{order:0{_ORDER_DIGITS}x}{digest}"
 
 
 def numbers_now(before: Moment, now: Moment) -> dict[int, int]:

@@ -150,6 +150,7 @@ class Table:
     Attributes:
         engine: the code that searches.
         places: the C structure, alive as long as this object.
+        judges_margins: whether an answer is judged by its margin, which is made of every score.
     """
 
     def __init__(self, engine: Engine, info: MapInfo, parts: Sequence[Part]) -> None:
@@ -168,6 +169,9 @@ class Table:
         tables = (_Part * len(parts))(*(self._part(part) for part in parts))
         self._held += [bands, tables]
         self._bands = bands
+        calibrations = [band.calibration for band in info.bands]
+        self.judges_margins = any(one is not None and one.kind != "score" for one in calibrations)
+        self._heeds_dials = any(one is not None and one.dials != NO_DIALS for one in calibrations)
         self._at_dials: dict[tuple[float, float], tuple[_Places, Any]] = {}
         self.places = _Places(
             size=ctypes.sizeof(_Places),
@@ -193,11 +197,11 @@ class Table:
     def judging(self, k: float, tokens: float) -> tuple[_Places, Any]:
         """The places under calibrations as they judge queries at (k, tokens), and what keeps
         them."""
-        given = [band.calibration for band in self._info.bands]
-        if all(one is None or one.dials == NO_DIALS for one in given):
+        if not self._heeds_dials:
             return self.places, self._bands
         made = self._at_dials.get((k, tokens))
         if made is None:
+            given = [band.calibration for band in self._info.bands]
             bands = type(self._bands).from_buffer_copy(self._bands)
             for band, one in zip(bands, given, strict=True):
                 band.calibration = _calibration(None if one is None else at_dials(one, k, tokens))
@@ -413,6 +417,9 @@ def _checked(descriptor: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 def told_pose(numbers: Sequence[float]) -> Pose | None:
     """A pose as C tells it; None where nothing of it is known."""
+    x, y, z, qx, qy, qz, qw = numbers
+    if not math.isnan(x + y + z + qx + qy + qz + qw):
+        return x, y, z, qx, qy, qz, qw
     # One NaN for all, so that equal poses compare equal.
     pose = x, y, z, qx, qy, qz, qw = [n if n == n else math.nan for n in numbers]
     return None if pose.count(math.nan) == len(pose) else (x, y, z, qx, qy, qz, qw)
@@ -423,7 +430,7 @@ def _hit(match: _Match) -> Hit:
         place=match.place,
         score=match.score,
         accepted=None if match.accepted < 0 else bool(match.accepted),
-        pose=told_pose(match.pose),
+        pose=told_pose(match.pose[:]),
         margin=match.margin,
         confidence=match.confidence,
     )

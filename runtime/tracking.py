@@ -288,7 +288,7 @@ class Path:
             still_margin=found.still_margin,
             steady=found.steady,
             confidence=found.confidence,
-            pose=told_pose(found.pose),
+            pose=told_pose(found.pose[:]),
         )
 
 

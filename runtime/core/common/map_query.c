@@ -45,44 +45,6 @@ static void begin_weights(tatvpr_map_query *q) {
     }
 }
 
-tatvpr_status tatvpr_map_query_begin(tatvpr_map_query *q, uint32_t kind, uint32_t dim,
-                                     const float *mean, const tatvpr_kernels *kernels,
-                                     const float *descriptor) {
-    q->descriptor = descriptor;
-    q->mean = mean;
-    q->kernels = kernels;
-    q->ahead = 0;
-    q->dim = (int32_t)dim;
-    q->kind = kind;
-    q->held = -1;
-    q->held_as = 0;
-    float largest = 0.0f;
-    for (int32_t i = 0; i < q->dim; i++) {
-        const float a = descriptor[i] < 0.0f ? -descriptor[i] : descriptor[i];
-        if (!(a - a == 0.0f)) {
-            return TATVPR_ERR_NOT_FINITE;
-        }
-        largest = a > largest ? a : largest;
-    }
-    q->inverse = inverse_of(largest);
-    if (quantised(q, largest) == 0) {
-        return TATVPR_ERR_ARGUMENT;
-    }
-    if (kind == TATVPR_MAP_WEIGHED) {
-        begin_weights(q);
-    }
-    if (kind != TATVPR_MAP_INT8) {
-        return TATVPR_OK;
-    }
-    int32_t squares = 0;
-    for (int32_t i = 0; i < q->dim; i++) {
-        const int32_t v = quantised(q, descriptor[i]);
-        squares += v * v;
-    }
-    q->norm = 1.0f / tatvpr_sqrt((float)squares);
-    return TATVPR_OK;
-}
-
 /* Elements first .. first + count of the query as they are compared: int8, bits, or, WEIGHED, how far
  * they lie above the mean. */
 static void hold(tatvpr_map_query *q, uint32_t as, int32_t first, int32_t count) {
@@ -91,6 +53,10 @@ static void hold(tatvpr_map_query *q, uint32_t as, int32_t first, int32_t count)
     }
     q->held = first;
     q->held_as = as;
+    if (as == TATVPR_MAP_INT8 && count == q->dim) { /* a row like any other */
+        (void)q->kernels->quantise(q->descriptor, count, q->part);
+        return;
+    }
     for (int32_t i = 0; as == TATVPR_MAP_INT8 && i < count; i++) {
         q->part[i] = quantised(q, q->descriptor[first + i]);
     }
@@ -105,6 +71,49 @@ static void hold(tatvpr_map_query *q, uint32_t as, int32_t first, int32_t count)
         }
         q->part[i / 8] = (int8_t)bits;
     }
+}
+
+tatvpr_status tatvpr_map_query_begin(tatvpr_map_query *q, uint32_t kind, uint32_t dim,
+                                     const float *mean, const tatvpr_kernels *kernels,
+                                     const float *descriptor) {
+    q->descriptor = descriptor;
+    q->mean = mean;
+    q->kernels = kernels;
+    q->ahead = 0;
+    q->dim = (int32_t)dim;
+    q->kind = kind;
+    q->held = -1;
+    q->held_as = 0;
+    /* Without the sign, bits order as the sizes that they stand for. */
+    int32_t bits = 0;
+    for (int32_t i = 0; i < q->dim; i++) {
+        const int32_t size = (int32_t)(tatvpr_float_bits(descriptor[i]) & 0x7FFFFFFFu);
+        bits = size > bits ? size : bits;
+    }
+    if (bits >= 0x7F800000) {
+        return TATVPR_ERR_NOT_FINITE;
+    }
+    const float largest = tatvpr_bits_float((uint32_t)bits);
+    q->inverse = inverse_of(largest);
+    if (quantised(q, largest) == 0) {
+        return TATVPR_ERR_ARGUMENT;
+    }
+    if (kind == TATVPR_MAP_WEIGHED) {
+        begin_weights(q);
+    }
+    if (kind != TATVPR_MAP_INT8) {
+        return TATVPR_OK;
+    }
+    int32_t squares = 0;
+    for (int32_t at = 0; at < q->dim; at += CHUNK) {
+        const int32_t count = tatvpr_min_i32(CHUNK, q->dim - at);
+        hold(q, kind, at, count);
+        for (int32_t i = 0; i < count; i++) {
+            squares += (int32_t)q->part[i] * q->part[i];
+        }
+    }
+    q->norm = 1.0f / tatvpr_sqrt((float)squares);
+    return TATVPR_OK;
 }
 
 /* What `count` rows from row `first` on give, the query held `as` hold() says: dot products, distances,
