@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.found import Candidate, Found, known
 from tatvpr_edge.runtime.growing import Moment
 from tatvpr_edge.runtime.motion import Moved
-from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, Table, around
+from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, Table, around, told_pose
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.scores import nearest_band
 
@@ -25,15 +25,18 @@ def find(
     looked_up = table.judges_margins and now.base.info.kind != "weighed"
     every = np.empty(table.size, np.float32) if scores or looked_up else None
     band, hits = table.search(descriptor, asked, every)
-    best = hits[0] if hits else None
+    every = every if scores else None
+    if not hits:
+        return Found((), now.base.info.bands[band], False, scores=every)
+    best = hits[0]
     return Found(
-        candidates=tuple(_candidate(now, hit) for hit in hits),
+        candidates=tuple([_candidate(now, hit) for hit in hits]),
         band=now.base.info.bands[band],
-        accepted=False if best is None else best.accepted,
-        margin=None if best is None else known(best.margin),
-        confidence=None if best is None else known(best.confidence),
-        scores=every if scores else None,
-        mark=None if best is None else now.mark(best.place),
+        accepted=None if best.accepted < 0 else bool(best.accepted),
+        margin=known(best.margin),
+        confidence=known(best.confidence),
+        scores=every,
+        mark=now.mark(best.place),
     )
 
 
@@ -88,4 +91,4 @@ def find_on_path(
 
 
 def _candidate(now: Moment, hit: Hit) -> Candidate:
-    return Candidate(hit.place, hit.score, now.tag(hit.place), hit.pose)
+    return Candidate(hit.place, hit.score, now.tag(hit.place), told_pose(hit.pose[:]))

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,10 @@ class _Search(ctypes.Structure):
     )
 
 
-class _Match(ctypes.Structure):
+class Hit(ctypes.Structure):
+    """One place of an answer as C tells it. Where they are not known, ``accepted`` is -1, and
+    ``margin`` and ``confidence`` are NaN; for ``pose`` see :func:`told_pose`."""
+
     _fields_ = c_fields(
         (UINT32, "size band"),
         (UINT64, "place"),
@@ -110,17 +113,6 @@ class Part:
     rows: tuple[Rows, ...]
     poses: NDArray[np.float64]
     moments: NDArray[np.void]
-
-
-class Hit(NamedTuple):
-    """One place of an answer, as C gave it; ``margin`` and ``confidence`` are NaN where unknown."""
-
-    place: int
-    score: float
-    accepted: bool | None
-    pose: Pose | None
-    margin: float
-    confidence: float
 
 
 @dataclass(frozen=True)
@@ -252,8 +244,8 @@ class Table:
         found = INT32()
         count = min(whole(asked.count, 1, "count", "how many places, from 1 up"), self._size)
         self.check_filled()
-        matches = (_Match * count)()
-        matches[0].size = ctypes.sizeof(_Match)
+        hits = (Hit * count)()
+        hits[0].size = ctypes.sizeof(Hit)
         request, held = self._request(asked, scores)
         places, bands = self.judging(request.k, request.tokens)
         status = self._search(
@@ -261,7 +253,7 @@ class Table:
             ctypes.byref(self.engine.searcher),
             query.ctypes.data,
             ctypes.byref(request),
-            matches,
+            hits,
             count,
             ctypes.byref(found),
         )
@@ -271,8 +263,7 @@ class Table:
         if status == _ERR_ARGUMENT:
             raise NoDescriptionError("the descriptor is zero: it looks like no place")
         self.engine.check(status)
-        hits = [_hit(matches[index]) for index in range(found.value)]
-        return (matches[0].band if hits else 0), hits
+        return (hits[0].band if found.value else 0), hits[: found.value]
 
     def _request(
         self, asked: Asked, scores: NDArray[np.float32] | None
@@ -423,14 +414,3 @@ def told_pose(numbers: Sequence[float]) -> Pose | None:
     # One NaN for all, so that equal poses compare equal.
     pose = x, y, z, qx, qy, qz, qw = [n if n == n else math.nan for n in numbers]
     return None if pose.count(math.nan) == len(pose) else (x, y, z, qx, qy, qz, qw)
-
-
-def _hit(match: _Match) -> Hit:
-    return Hit(
-        place=match.place,
-        score=match.score,
-        accepted=None if match.accepted < 0 else bool(match.accepted),
-        pose=told_pose(match.pose[:]),
-        margin=match.margin,
-        confidence=match.confidence,
-    )

@@ -14,7 +14,7 @@ from tatvpr_edge.runtime.engine import ModelInfo
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library, _Arena, _Options, aligned_bytes, c_frame
 from tatvpr_edge.runtime.placemap import PlaceMap
-from tatvpr_edge.runtime.search import _Match
+from tatvpr_edge.runtime.search import Hit
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
@@ -57,8 +57,8 @@ def test_a_query_is_a_description_and_a_search(library: Library, tmp_path: Path)
     assert isinstance(opened, OpenedMap)
     needed = c.tatvpr_arena_bytes(ctypes.byref(library._model), 0)
     room = aligned_bytes(needed)
-    matches, found = (_Match * 3)(), ctypes.c_int32()
-    matches[0].size = ctypes.sizeof(_Match)
+    matches, found = (Hit * 3)(), ctypes.c_int32()
+    matches[0].size = ctypes.sizeof(Hit)
 
     def status(frame: np.ndarray, k: float, tokens: float, arena_bytes: int = needed) -> int:
         options = _Options(size=ctypes.sizeof(_Options), k=k, tokens=tokens)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.search import _Match
+from tatvpr_edge.runtime.search import Hit
 
 ALIGN = 64
 MOST = 8
@@ -97,10 +97,10 @@ class OpenedInC:
         """(place, score, pose) of the best, best first."""
         return [(m.place, m.score, list(m.pose)) for m in self.matches(descriptor, k, count)]
 
-    def matches(self, descriptor: NDArray[np.float32], k: float, count: int = MOST) -> list[_Match]:
+    def matches(self, descriptor: NDArray[np.float32], k: float, count: int = MOST) -> list[Hit]:
         """The best, best first."""
-        matches = (_Match * count)()
-        matches[0].size = ctypes.sizeof(_Match)
+        matches = (Hit * count)()
+        matches[0].size = ctypes.sizeof(Hit)
         found = ctypes.c_int32()
         query = np.ascontiguousarray(descriptor, np.float32)
         status = self.code.tatvpr_journal_search(
