@@ -69,6 +69,22 @@ def test_nothing_new_replaces_what_lies_there(
     assert (tmp_path / "file").read_text() == "old" and not any((tmp_path / "folder").iterdir())
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_a_folder_is_replaced_on_disks_that_cannot_exchange_two_names(
+    tmp_path: Path, left: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "_EXCHANGE", 1 << 20)  # a flag that no kernel knows
+    place, made = tmp_path / "place", tmp_path / "made"
+    for path, content in ((place, "old"), (made, "new")):
+        path.mkdir()
+        (path / "file").write_text(content)
+    if left:  # by a try that died between two steps
+        (tmp_path / "made.old" / "more").mkdir(parents=True)
+    take_place(made, place)
+    assert (place / "file").read_text() == "new" and (made / "file").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "place"]
+
+
 def race(place: Path, write: Callable[[Path, str], None]) -> list[int]:
     """How many writers succeeded in each round; whatever stays is whole, and one's that did."""
     at_once = threading.Barrier(WRITERS, timeout=60)

@@ -286,6 +286,7 @@ def write_places(path: Path, artifact: Path, seed: int) -> Path:
         ("artifact/manifest.sig", "does not trust|signature refused"),
         ("release.json", "does not trust|signature refused"),
         ("release.sig", "does not trust|signature refused"),
+        ("an endless signature", "release.sig is larger than 65536 bytes"),
         ("no signature", "is unsigned"),
         ("no list", "release.json is missing"),
         ("a map", "map.placemap is not what was signed: its SHA-256 differs"),
@@ -305,7 +306,10 @@ def test_localizer_starts_nothing_that_is_not_in_the_signed_list(
     with Localizer() as localizer:
         assert localizer.artifact.root == release / "artifact"
     held = len(os.listdir("/proc/self/fd"))
-    if what == "no signature":
+    if what == "an endless signature":
+        signature = release / "release.sig"
+        signature.write_bytes(signature.read_bytes().ljust(65537, b"\n"))
+    elif what == "no signature":
         (release / "release.sig").unlink()
     elif what == "no list":
         (release / "release.json").unlink()
