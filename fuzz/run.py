@@ -36,7 +36,7 @@ MOST_BYTES = {
 _USUAL_BYTES = 8192
 #: So many times as long as asked for may CI's executions take, on a machine that is busy: CI has an
 #: hour for everything.
-_CI_PATIENCE = 3
+_CI_PATIENCE = 2
 #: What CI executes of a target, about what half a minute of a slow core gives: as many on every
 #: machine, so that a fast one does not search where a slow one never came.
 CI_EXECUTIONS = {
